@@ -1,0 +1,5 @@
+"""Frames: the one place where images are checked, converted, resized and laid out."""
+
+from latentwrap.pixels.frames import DEFAULT_SIZE, FrameSpec, fit_frame, is_image_space, tile
+
+__all__ = ["DEFAULT_SIZE", "FrameSpec", "fit_frame", "is_image_space", "tile"]
