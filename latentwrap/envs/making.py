@@ -8,7 +8,7 @@ import gymnasium as gym
 from gymnasium.envs.registration import EnvSpec, load_env_creator
 
 from latentwrap.errors import EnvironmentMismatch, LatentwrapError
-from latentwrap.pixels import FrameSpec, fit_frame, is_image_space
+from latentwrap.pixels import fit_frame, is_image_space
 from latentwrap.pixels.frames import source_spec
 from latentwrap.types import Frame
 
@@ -82,10 +82,6 @@ class FrameSource:
             raise EnvironmentMismatch(f"{_name(self._env)} rendered no image.")
         return image
 
-    def frame(self, observation: Any, spec: FrameSpec) -> Frame:
-        """The image as a frame, uint8 `spec.shape`."""
-        return fit_frame(self.image(observation), spec)
-
 
 class RenderFrame(gym.Wrapper[Any, Any, Any, Any]):
     """Observes the frame, resized, whatever the environment observes.
@@ -119,13 +115,15 @@ class RenderFrame(gym.Wrapper[Any, Any, Any, Any]):
     ) -> tuple[Frame, dict[str, Any]]:
         """Start an episode and observe its first frame."""
         observation, info = self.env.reset(seed=seed, options=options)
-        return self._source.frame(observation, self.frame_spec), info
+        return self._frame(observation), info
 
     def step(self, action: Any) -> tuple[Frame, float, bool, bool, dict[str, Any]]:
         """Step the environment and observe the frame."""
         observation, reward, terminated, truncated, info = self.env.step(action)
-        frame = self._source.frame(observation, self.frame_spec)
-        return frame, float(reward), terminated, truncated, info
+        return self._frame(observation), float(reward), terminated, truncated, info
+
+    def _frame(self, observation: Any) -> Frame:
+        return fit_frame(self._source.image(observation), self.frame_spec)
 
     def _image_shape(self) -> tuple[int, ...]:
         if self._source.from_observation:

@@ -1,0 +1,37 @@
+# `make demo` solves a pixel task from nothing; `make test` runs the tests. Each makes .venv
+# when there is none. PYTHON chooses the interpreter that makes it.
+
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+.PHONY: demo test lint types check clean
+
+demo: .venv/.user
+	$(BIN)/latentwrap demo
+
+test: .venv/.dev
+	$(BIN)/python -m pytest
+
+lint: .venv/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: .venv/.dev
+	$(BIN)/mypy
+
+check: lint types test
+
+.venv/.user: pyproject.toml constraints.txt | .venv/bin/python
+	$(INSTALL) -e '.[all]'
+	touch $@
+
+.venv/.dev: pyproject.toml constraints.txt | .venv/bin/python
+	$(INSTALL) -e '.[dev]'
+	touch $@ .venv/.user
+
+.venv/bin/python:
+	$(PYTHON) -m venv .venv
+
+clean:
+	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,5 @@
+"""`python -m latentwrap.cli`."""
+
+from latentwrap.cli.main import main
+
+main()

@@ -1,0 +1,98 @@
+"""`latentwrap collect`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from latentwrap.cli.common import (
+    INTERRUPTED,
+    Report,
+    Verb,
+    output_option,
+    run_options,
+    seed_option,
+    verb_options,
+)
+
+
+@click.command("collect", cls=Verb)
+@click.argument("env_id")
+@output_option("The dataset to write, an HDF5 file.")
+@click.option("--steps", type=click.IntRange(min=1), default=20_000, show_default=True)
+@click.option("--num-envs", type=click.IntRange(min=1), default=1, show_default=True)
+@click.option(
+    "--policy",
+    type=click.Choice(["random", "noise"]),
+    default="random",
+    show_default=True,
+    help="noise: random actions that stay similar for a while.",
+)
+@click.option(
+    "--frame-skip",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="How often each action is repeated.",
+)
+@seed_option
+@run_options
+@verb_options
+@click.pass_context
+def command(
+    ctx: click.Context,
+    *,
+    env_id: str,
+    output: Path,
+    steps: int,
+    num_envs: int,
+    policy: str,
+    frame_skip: int,
+    seed: int,
+    resume: bool,
+    force: bool,
+    as_json: bool,
+) -> None:
+    """Run a policy in ENV_ID and write what it saw as a dataset.
+
+    ENV_ID is any Gymnasium id, also module:id, whose observation or render is an image.
+
+    \b
+    Example:
+      latentwrap collect CarRacing-v3 -o car.h5 --steps 20000 --num-envs 2
+    """
+    from latentwrap.datasets import collect
+
+    report = Report(as_json=as_json)
+    result = collect(
+        env_id,
+        output,
+        steps=steps,
+        num_envs=num_envs,
+        policy=policy,
+        frame_skip=frame_skip,
+        seed=seed,
+        resume=resume,
+        force=force,
+        show_progress=True,
+    )
+    if result.interrupted:
+        report.say("Interrupted: the whole episodes so far were kept.")
+    report.say(
+        f"{result.path}: {result.transitions} transitions in {result.episodes} episodes, "
+        f"mean return {result.return_mean:.1f}, in {result.seconds:.0f} s."
+    )
+    report.next(
+        f"latentwrap inspect {output}",
+        f"latentwrap pretrain {output} -o {output.with_suffix('.safetensors')}",
+    )
+    report.result(
+        dataset=output,
+        transitions=result.transitions,
+        episodes=result.episodes,
+        return_mean=result.return_mean,
+        seconds=result.seconds,
+    )
+    if result.interrupted:
+        ctx.exit(INTERRUPTED)

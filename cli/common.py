@@ -1,0 +1,167 @@
+"""What every verb shares: its options, how it reports, and how it fails."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from latentwrap.errors import LatentwrapError
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+MISTAKE = 2
+"""Exit code of a user's mistake."""
+
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as shells have it."""
+
+
+class Mistake(click.ClickException):
+    """A user's mistake: one sentence on standard error and exit code 2."""
+
+    exit_code = MISTAKE
+
+
+class Verb(click.Command):
+    """A command that turns expected errors into one sentence, unless --debug is given."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command."""
+        debug = ctx.params.pop("debug", False)
+        try:
+            return super().invoke(ctx)
+        except (LatentwrapError, OSError) as error:
+            if debug:
+                raise
+            raise Mistake(" ".join(str(error).split())) from error
+
+
+class Report:
+    """Prints results: for people on standard output, or as one JSON line with --json.
+
+    Args:
+        as_json: people's lines go to standard error, and the JSON object ends the output.
+    """
+
+    def __init__(self, *, as_json: bool) -> None:
+        self._as_json = as_json
+        self._console = Console(stderr=as_json, highlight=False, soft_wrap=True)
+
+    def say(self, text: str) -> None:
+        """Print a line."""
+        self._console.print(text, markup=False)
+
+    def table(self, title: str, rows: dict[str, Any]) -> None:
+        """Print names and values."""
+        table = Table(title=title, show_header=False, title_justify="left", box=None)
+        table.add_column(style="dim")
+        table.add_column(overflow="fold")
+        for name, value in rows.items():
+            table.add_row(name, str(value))
+        self._console.print(table)
+
+    def print(self, renderable: Any) -> None:
+        """Print anything that rich can draw."""
+        self._console.print(renderable)
+
+    def next(self, *commands: str) -> None:
+        """Say what to type next."""
+        self.say("\nNext:")
+        for command in commands:
+            self.say(f"  {command}")
+
+    def result(self, **values: Any) -> None:
+        """End with the JSON object, if it was asked for."""
+        if self._as_json:
+            click.echo(json.dumps(values, default=str))
+
+
+def verb_options(function: F) -> F:
+    """Add --json and --debug."""
+    function = click.option("--debug", is_flag=True, help="Show the traceback of an error.")(
+        function
+    )
+    return click.option(
+        "--json", "as_json", is_flag=True, help="End with one line of JSON; the rest to stderr."
+    )(function)
+
+
+def seed_option(function: F) -> F:
+    """Add --seed."""
+    return click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)(
+        function
+    )
+
+
+def device_option(function: F) -> F:
+    """Add --device."""
+    return click.option(
+        "--device",
+        default="auto",
+        show_default=True,
+        help="auto, cpu or cuda; auto takes CUDA where there is one.",
+    )(function)
+
+
+def run_options(function: F) -> F:
+    """Add --resume and --force."""
+    function = click.option("--force", is_flag=True, help="Replace what is there.")(function)
+    return click.option("--resume", is_flag=True, help="Go on with an interrupted run.")(function)
+
+
+def parse_settings(config: Path | None, settings: tuple[str, ...]) -> dict[str, Any]:
+    """Hyperparameters from a YAML file, then from `name=value` pairs, which win.
+
+    Raises:
+        ConfigError: the file cannot be read.
+        click.BadParameter: a pair without `=`.
+    """
+    import yaml
+
+    from latentwrap.config import load_yaml
+
+    options = {} if config is None else load_yaml(config)
+    for setting in settings:
+        name, equals, value = setting.partition("=")
+        if not equals:
+            raise click.BadParameter(f"expected NAME=VALUE, got {setting!r}", param_hint="--set")
+        options[name.strip()] = yaml.safe_load(value)
+    return options
+
+
+def settings_options(function: F) -> F:
+    """Add --config and --set."""
+    function = click.option(
+        "--set",
+        "settings",
+        multiple=True,
+        metavar="NAME=VALUE",
+        help="Change one hyperparameter; may be repeated.",
+    )(function)
+    return click.option(
+        "--config",
+        type=click.Path(path_type=Path),
+        help="A YAML file of hyperparameters.",
+    )(function)
+
+
+def path_argument(name: str, metavar: str) -> Callable[[F], F]:
+    """A positional file or folder; whether it exists is checked by who reads it."""
+    return click.argument(name, metavar=metavar, type=click.Path(path_type=Path))
+
+
+def output_option(help_text: str, *, required: bool = True) -> Callable[[F], F]:
+    """Add -o/--output."""
+    return click.option(
+        "-o",
+        "--output",
+        required=required,
+        type=click.Path(path_type=Path),
+        help=help_text,
+    )

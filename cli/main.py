@@ -1,0 +1,58 @@
+"""The command `latentwrap`."""
+
+from __future__ import annotations
+
+import importlib
+
+import click
+
+from latentwrap._version import __version__
+
+# Loaded when asked for, so that `--help` does not import torch.
+_VERBS = {
+    "collect": "Run a policy in an environment and write a dataset.",
+    "inspect": "Show what is in a dataset.",
+    "pretrain": "Train a latent model on a dataset.",
+    "train": "Train SAC on the latents of an environment.",
+    "play": "Evaluate a trained agent and record a video.",
+    "demo": "Solve a pixel task from nothing, in minutes.",
+}
+
+
+class _Verbs(click.Group):
+    """A group whose commands live in modules of their own."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Names in the order in which they are used."""
+        return list(_VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Load one command."""
+        if cmd_name not in _VERBS:
+            return None
+        command: click.Command = importlib.import_module(f"latentwrap.cli.{cmd_name}").command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands without loading them."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(_VERBS.items()))
+
+
+@click.group(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, package_name="latentwrap")
+def main() -> None:
+    """Turn pixel observations into filtered latent states.
+
+    \b
+    A first tour:
+      latentwrap demo
+    Your own environment:
+      latentwrap collect CarRacing-v3 -o car.h5 --steps 20000
+      latentwrap pretrain car.h5 -o car.safetensors
+      latentwrap train CarRacing-v3 --model car.safetensors
+    """
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,126 @@
+"""`latentwrap pretrain`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from latentwrap.cli.common import (
+    INTERRUPTED,
+    Report,
+    Verb,
+    device_option,
+    output_option,
+    parse_settings,
+    path_argument,
+    run_options,
+    seed_option,
+    settings_options,
+    verb_options,
+)
+
+if TYPE_CHECKING:
+    from latentwrap.training import PretrainResult
+
+_DIVERGED = 1
+
+
+@click.command("pretrain", cls=Verb)
+@path_argument("data", "DATA.h5")
+@output_option("The checkpoint to write, a .safetensors file.")
+@click.option("--preset", default="fast", show_default=True, help="fast, or paper as published.")
+@click.option("--steps", type=click.IntRange(min=1), help="Updates in total.")
+@click.option("--minutes", type=click.FloatRange(min=0, min_open=True), help="Time limit.")
+@click.option("--decoder-var", type=float, help="Variance of the pixels given the latent.")
+@click.option("--batch-size", type=click.IntRange(min=1), help="Windows in one update.")
+@click.option("--window", type=click.IntRange(min=1), help="Actions in one window.")
+@click.option("--learning-rate", type=float, help="Of Adam.")
+@settings_options
+@click.option(
+    "--init", type=click.Path(path_type=Path), help="A checkpoint whose weights to start from."
+)
+@seed_option
+@device_option
+@run_options
+@verb_options
+@click.pass_context
+def command(
+    ctx: click.Context,
+    *,
+    data: Path,
+    output: Path,
+    preset: str,
+    minutes: float | None,
+    config: Path | None,
+    settings: tuple[str, ...],
+    init: Path | None,
+    seed: int,
+    device: str,
+    resume: bool,
+    force: bool,
+    as_json: bool,
+    **named: float | None,
+) -> None:
+    """Train a latent model on DATA.h5.
+
+    Ctrl-C stops early and still leaves a checkpoint; --resume goes on.
+
+    \b
+    Example:
+      latentwrap pretrain car.h5 -o car.safetensors --minutes 10
+    """
+    from latentwrap.training import pretrain
+
+    report = Report(as_json=as_json)
+    given = {name: value for name, value in named.items() if value is not None}
+    result = pretrain(
+        data,
+        output,
+        preset=preset,
+        options={**parse_settings(config, settings), **given},
+        minutes=minutes,
+        seed=seed,
+        device=device,
+        init=init,
+        resume=resume,
+        force=force,
+        show_progress=True,
+    )
+    _tell(report, result, data)
+    if result.interrupted:
+        ctx.exit(INTERRUPTED)
+    if result.diverged:
+        ctx.exit(_DIVERGED)
+
+
+def _tell(report: Report, result: PretrainResult, data: Path) -> None:
+    for line in (result.note, result.diverged):
+        if line:
+            report.say(line)
+    if result.interrupted:
+        report.say("Interrupted: the checkpoint holds what was learned; --resume goes on.")
+    if result.skipped_episodes:
+        report.say(f"{result.skipped_episodes} episodes are shorter than a window: not used.")
+    report.say(f"{result.checkpoint}: {result.steps} updates in {result.seconds:.0f} s.")
+    report.say(f"  training loss  {_terms(result.train)}")
+    if result.heldout:
+        report.say(f"  held-out loss  {_terms(result.heldout)}")
+        report.say(f"  lowest held-out loss: {result.best}")
+    else:
+        report.say("  no held-out loss: the dataset has too few episodes to hold one out.")
+    report.next(f"latentwrap train ENV_ID --model {result.checkpoint}")
+    report.result(
+        checkpoint=result.checkpoint,
+        best=result.best,
+        steps=result.steps,
+        seconds=result.seconds,
+        train=result.train,
+        heldout=result.heldout,
+        data=data,
+    )
+
+
+def _terms(losses: dict[str, float]) -> str:
+    return "  ".join(f"{name} {value:.5g}" for name, value in losses.items())

@@ -1,0 +1,1 @@
+"""What a model knows and what an agent does: probes, pictures, videos."""

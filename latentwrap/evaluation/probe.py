@@ -1,0 +1,104 @@
+"""Linear probes: how well the physical state can be read off the latents."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from latentwrap.datasets import Dataset
+from latentwrap.errors import DatasetError
+from latentwrap.models import LatentModel
+from latentwrap.training.statistics import filter_episodes
+from latentwrap.types import FloatArray, IntArray
+
+_RIDGE = 1e-6
+
+
+@dataclass(frozen=True)
+class ProbeResult:
+    """How well a state can be read off the latents of other episodes.
+
+    Attributes:
+        r2: coefficient of determination of each state dimension by name.
+        fit_rows, test_rows: frames that the probe was fitted and tested on.
+    """
+
+    r2: dict[str, float]
+    fit_rows: int
+    test_rows: int
+
+
+def probe_states(
+    model: LatentModel, dataset: Dataset, *, fit: IntArray, test: IntArray
+) -> ProbeResult:
+    """Fit a linear probe of every `/state` column on some episodes and score it on others.
+
+    Args:
+        model: filters each episode from its first frame.
+        dataset: with at least one `/state` column.
+        fit, test: episode numbers that do not overlap, int64.
+
+    Raises:
+        DatasetError: the dataset stores no states, or there are no episodes to use.
+    """
+    if not dataset.states:
+        raise DatasetError(f"A probe requires /state columns, {dataset.path} has none.")
+    if not len(fit) or not len(test):
+        raise DatasetError("A probe requires at least one episode to fit and one to test, got none.")
+    fit_rows, test_rows = _rows(dataset, fit), _rows(dataset, test)
+    fit_latents = np.concatenate(list(filter_episodes(model, dataset, fit)))
+    test_latents = np.concatenate(list(filter_episodes(model, dataset, test)))
+    scores: dict[str, float] = {}
+    for name, column in dataset.states.items():
+        predicted = linear_fit(fit_latents, column[fit_rows]).predict(test_latents)
+        for index, score in enumerate(r_squared(predicted, column[test_rows])):
+            scores[f"{name}[{index}]"] = float(score)
+    return ProbeResult(scores, len(fit_rows), len(test_rows))
+
+
+@dataclass(frozen=True)
+class LinearMap:
+    """y = (x − centre) · weights + offset."""
+
+    centre: FloatArray
+    weights: FloatArray
+    offset: FloatArray
+
+    def predict(self, inputs: FloatArray) -> FloatArray:
+        """Targets (N, k) for inputs (N, d)."""
+        return (inputs - self.centre) @ self.weights + self.offset
+
+
+def linear_fit(inputs: FloatArray, targets: FloatArray) -> LinearMap:
+    """Least squares with a ridge so small that it only settles unused dimensions.
+
+    Args:
+        inputs: (N, d).
+        targets: (N, k).
+    """
+    x, y = inputs.astype(np.float64), targets.astype(np.float64)
+    centre, offset = x.mean(axis=0), y.mean(axis=0)
+    x -= centre
+    gram = x.T @ x
+    gram += _RIDGE * np.trace(gram) / len(gram) * np.eye(len(gram))
+    weights = np.linalg.solve(gram, x.T @ (y - offset))
+    return LinearMap(centre, weights, offset)
+
+
+def r_squared(predicted: FloatArray, targets: FloatArray) -> FloatArray:
+    """1 − residual variance / variance of each column, (k,).
+
+    >>> r_squared(np.array([[1.0], [2.0]]), np.array([[1.0], [2.0]]))
+    array([1.])
+    """
+    residual = np.square(targets - predicted).sum(axis=0)
+    spread = np.square(targets - targets.mean(axis=0)).sum(axis=0)
+    return 1 - residual / np.maximum(spread, np.finfo(np.float64).tiny)
+
+
+def _rows(dataset: Dataset, episodes: IntArray) -> IntArray:
+    ranges = [
+        np.arange(dataset.starts[e], dataset.starts[e] + dataset.lengths[e]) for e in episodes
+    ]
+    return np.concatenate(ranges)

@@ -1,0 +1,93 @@
+"""Videos of an agent: the frame beside what the model believes it sees."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+import cv2
+import numpy as np
+
+from latentwrap.errors import ConfigError
+from latentwrap.extras import require
+from latentwrap.pixels import tile
+from latentwrap.types import AnyArray, FloatArray, Frame
+from latentwrap.wrappers import LatentObservation
+
+_MIN_HEIGHT = 256
+
+
+class Predictor(Protocol):
+    """Anything with the `predict` of Stable-Baselines3."""
+
+    def predict(
+        self, observation: FloatArray, *, deterministic: bool = ...
+    ) -> tuple[AnyArray, Any]:
+        """The action for an observation, and the policy's state."""
+
+
+def record_video(
+    path: Path, agent: Predictor, env: LatentObservation, *, episodes: int, seed: int | None
+) -> None:
+    """Play episodes with the mean action into an MP4 or GIF file.
+
+    Args:
+        path: ends in `.mp4` or `.gif`.
+        agent: acts on latents.
+        env: its frames and reconstructions are shown side by side.
+        episodes: how many, one after the other.
+        seed: of the first episode; the next ones count up.
+
+    Raises:
+        MissingExtra: imageio or its ffmpeg is not installed.
+        ConfigError: another ending.
+    """
+    with _writer(path, fps=_frames_per_second(env)) as write:
+        for episode in range(episodes):
+            for picture in _play(agent, env, None if seed is None else seed + episode):
+                write(picture)
+
+
+def _play(agent: Predictor, env: LatentObservation, seed: int | None) -> Iterator[Frame]:
+    latent, _ = env.reset(seed=seed)
+    yield _side_by_side(env)
+    done = False
+    while not done:
+        action, _ = agent.predict(latent, deterministic=True)
+        latent, _, terminated, truncated, _ = env.step(action)
+        yield _side_by_side(env)
+        done = terminated or truncated
+
+
+def _side_by_side(env: LatentObservation) -> Frame:
+    """Frame and reconstruction, enlarged to a size that players show well."""
+    pair = np.stack([env.frame, env.filter.reconstruct()[0]])
+    if pair.shape[-1] == 1:
+        pair = np.repeat(pair, 3, axis=-1)
+    factor = max(1, -(-_MIN_HEIGHT // pair.shape[1]))
+    sheet = tile(pair, columns=2)
+    height, width = sheet.shape[0] * factor, sheet.shape[1] * factor
+    enlarged = cv2.resize(sheet, (width, height), interpolation=cv2.INTER_NEAREST)
+    # The codec wants even sizes.
+    return np.ascontiguousarray(enlarged[: height - height % 2, : width - width % 2])
+
+
+@contextmanager
+def _writer(path: Path, *, fps: int) -> Iterator[Any]:
+    imageio = require("imageio.v2", extra="report", purpose="A video")
+    if path.suffix == ".mp4":
+        require("imageio_ffmpeg", extra="report", purpose="An MP4 video")
+        writer = imageio.get_writer(path, fps=fps, macro_block_size=2)
+    elif path.suffix == ".gif":
+        writer = imageio.get_writer(path, duration=1000 / fps, loop=0)
+    else:
+        raise ConfigError(f"A video must end in .mp4 or .gif, got {path}.")
+    with writer:
+        yield writer.append_data
+
+
+def _frames_per_second(env: LatentObservation) -> int:
+    rate = env.metadata.get("render_fps") or 30
+    return max(1, round(rate / env.frame_skip))

@@ -1,0 +1,21 @@
+"""Latent models: distributions, networks, kinds, and their checkpoints."""
+
+from latentwrap.models.base import LatentModel, LossTerms, WindowTensors, map_belief
+from latentwrap.models.checkpoint import load_model, save_model
+from latentwrap.models.kinds import KINDS, build_model
+from latentwrap.models.normalizer import LatentNormalizer
+from latentwrap.models.slac import SLACConfig, SLACModel
+
+__all__ = [
+    "KINDS",
+    "LatentModel",
+    "LatentNormalizer",
+    "LossTerms",
+    "SLACConfig",
+    "SLACModel",
+    "WindowTensors",
+    "build_model",
+    "load_model",
+    "map_belief",
+    "save_model",
+]

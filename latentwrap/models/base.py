@@ -1,0 +1,174 @@
+"""The interface that every kind of latent model has.
+
+Wrapper, trainer, evaluator and exporter work through it and never ask which kind they hold.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, NamedTuple, TypeVar, cast
+
+import torch
+from torch import Tensor, nn
+
+from latentwrap.actions import ActionSpec
+from latentwrap.config import Config
+from latentwrap.models.normalizer import LatentNormalizer
+from latentwrap.pixels import FrameSpec
+
+Belief = NamedTuple
+"""The filter's recurrent state: a named tuple of tensors, each batch-first (B, ...)."""
+
+B = TypeVar("B", bound=tuple[Tensor, ...])
+
+
+class WindowTensors(NamedTuple):
+    """A batch of windows on the model's device.
+
+    Attributes:
+        frames: uint8 (B, L+1, H, W, C).
+        actions: encoded, float32 (B, L, A).
+        rewards: float32 (B, L), or `None` where the dataset has none.
+        terminations: float32 (B, L), 1 where the transition ended the episode.
+    """
+
+    frames: Tensor
+    actions: Tensor
+    rewards: Tensor | None
+    terminations: Tensor
+
+
+class LossTerms(NamedTuple):
+    """The loss of a batch of windows.
+
+    Attributes:
+        total: what is minimised; scalar.
+        terms: its unweighted parts by name; scalars.
+    """
+
+    total: Tensor
+    terms: dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class CheckpointInfo:
+    """Where a loaded model comes from.
+
+    Attributes:
+        path: the file.
+        fingerprint: identifies weights and metadata; an agent stores it.
+        document: all metadata of the file.
+    """
+
+    path: str
+    fingerprint: str
+    document: dict[str, Any] = field(repr=False)
+
+
+class LatentModel(nn.Module, ABC):
+    """A latent state-space model of pixel experience.
+
+    Everything is batch-first. Frames enter as uint8 (B, H, W, C) and become float inside;
+    actions enter encoded (`ActionSpec.encode`), float32 (B, A). Noise is standard normal
+    (B, `noise_size`) and makes the belief a sample; without it the belief is the mean.
+
+    Attributes:
+        kind: the name of the model kind.
+        config: its hyperparameters.
+        frame_spec, action_spec: what frames and actions must look like.
+        frame_skip: how often an action was repeated in the pretraining data.
+        normalizer: statistics of the latents over the pretraining data, once trained.
+        checkpoint: where the model was loaded from, if it was.
+    """
+
+    kind: ClassVar[str]
+    config: Config
+
+    def __init__(self, frame_spec: FrameSpec, action_spec: ActionSpec, frame_skip: int) -> None:
+        super().__init__()
+        self.frame_spec = frame_spec
+        self.action_spec = action_spec
+        self.frame_skip = frame_skip
+        self.normalizer: LatentNormalizer | None = None
+        self.checkpoint: CheckpointInfo | None = None
+
+    @property
+    @abstractmethod
+    def latent_size(self) -> int:
+        """Dimensions d of the latent that is handed out."""
+
+    @property
+    @abstractmethod
+    def noise_size(self) -> int:
+        """Standard normal numbers that one step of the filter needs."""
+
+    @abstractmethod
+    def initial(self, frame: Tensor, noise: Tensor | None = None) -> Any:
+        """The belief after the first frame of an episode."""
+
+    @abstractmethod
+    def filter(
+        self, belief: Any, action: Tensor, frame: Tensor, noise: Tensor | None = None
+    ) -> Any:
+        """The belief after one more action and the frame that followed: a posterior step."""
+
+    @abstractmethod
+    def predict(self, belief: Any, action: Tensor, noise: Tensor | None = None) -> Any:
+        """The belief after one more action, without its frame: a prior step."""
+
+    @abstractmethod
+    def latent(self, belief: Any) -> Tensor:
+        """The raw latent, float32 (B, d)."""
+
+    @abstractmethod
+    def decode(self, belief: Any) -> Tensor:
+        """The frames that the belief expects, uint8 (B, H, W, C)."""
+
+    @abstractmethod
+    def loss(self, windows: WindowTensors, noise: Tensor) -> LossTerms:
+        """The training loss.
+
+        Args:
+            windows: a batch of windows.
+            noise: standard normal, float32 (B, L+1, `noise_size`).
+        """
+
+    @abstractmethod
+    def fit_rewards(self, mean: float, std: float) -> None:
+        """Tell the model the scale of the rewards before training starts."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.parameters()).device
+
+
+def map_belief(function: Callable[..., Tensor], *beliefs: B) -> B:
+    """Apply `function` to corresponding tensors of beliefs of the same kind.
+
+    Example:
+        >>> from typing import NamedTuple
+        >>> class Pair(NamedTuple):
+        ...     a: torch.Tensor
+        ...     b: torch.Tensor
+        >>> map_belief(lambda x: x[:1], Pair(torch.zeros(2, 3), torch.ones(2, 4))).b.shape
+        torch.Size([1, 4])
+    """
+    kind = cast(Any, type(beliefs[0]))
+    return cast(B, kind(*(function(*tensors) for tensors in zip(*beliefs, strict=True))))
+
+
+def frames_to_float(frames: Tensor) -> Tensor:
+    """uint8 (N, H, W, C) to float32 (N, C, H, W) in [0, 1].
+
+    The memory stays in H, W, C order, which is the `channels_last` format that convolutions
+    on CPU and GPU are fastest in.
+    """
+    return frames.permute(0, 3, 1, 2).float().div_(255)
+
+
+def floats_to_frames(images: Tensor) -> Tensor:
+    """float32 (N, C, H, W) to uint8 (N, H, W, C); values outside [0, 1] are clipped."""
+    return images.clamp(0, 1).mul(255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous()

@@ -1,0 +1,53 @@
+"""The model kinds by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from latentwrap.actions import ActionSpec
+from latentwrap.errors import ConfigError, did_you_mean
+from latentwrap.models.base import LatentModel
+from latentwrap.models.slac import SLACConfig, SLACModel
+from latentwrap.pixels import FrameSpec
+
+_KINDS = {"slac": (SLACModel, SLACConfig)}
+
+KINDS = tuple(_KINDS)
+"""Names of all kinds."""
+
+
+def build_model(
+    kind: str,
+    config: Mapping[str, Any],
+    *,
+    frame_spec: FrameSpec,
+    action_spec: ActionSpec,
+    frame_skip: int = 1,
+    generator: torch.Generator | None = None,
+) -> LatentModel:
+    """A new model of the named kind.
+
+    Args:
+        kind: one of `KINDS`.
+        config: hyperparameters by name; those left out take the kind's defaults.
+        frame_spec, action_spec, frame_skip: what the data looks like.
+        generator: draws the initial weights; `None` leaves them to be loaded.
+
+    Raises:
+        ConfigError: unknown kind, unknown hyperparameter or invalid value.
+    """
+    if kind not in _KINDS:
+        raise ConfigError(f"There is no model kind {kind!r}: {did_you_mean(kind, _KINDS)}.")
+    model_class, config_class = _KINDS[kind]
+    model = model_class(
+        config_class.parse(config),
+        frame_spec,
+        action_spec,
+        frame_skip=frame_skip,
+        generator=generator,
+    )
+    # Convolutions are fastest on H, W, C memory, which is how frames arrive.
+    return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]

@@ -1,0 +1,281 @@
+"""The latent variable model of SLAC (Lee et al. 2020, arXiv:1907.00953)."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal, NamedTuple
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from latentwrap.actions import ActionSpec
+from latentwrap.config import Config
+from latentwrap.models.base import (
+    LatentModel,
+    LossTerms,
+    WindowTensors,
+    floats_to_frames,
+    frames_to_float,
+)
+from latentwrap.models.distributions import Gaussian, fixed_std_log_prob, kl_divergence
+from latentwrap.models.networks import (
+    GaussianHead,
+    PaperDecoder,
+    PaperEncoder,
+    PatchDecoder,
+    PatchEncoder,
+    initialize,
+)
+from latentwrap.pixels import FrameSpec
+
+
+class SLACConfig(Config):
+    """Hyperparameters of the model; the defaults are those of the paper.
+
+    Attributes:
+        network: `paper` for the published convolutions, `patch` for a cheaper pair.
+        widths: channels of the three levels of the `patch` networks.
+        features: size of the encoder's output.
+        z1, z2: sizes of the two latent variables.
+        hidden: hidden layers of every Gaussian head.
+        decoder_var: variance of p(x|z), in squared units of [0, 1] pixels.
+        kl_weight, image_weight, reward_weight: factors of the loss terms.
+        rewards: learn p(r|z, a, z').
+        standardize_rewards: learn rewards minus their mean over their standard deviation.
+        min_reward_std: floor of the reward's std, so that a constant reward has a finite loss.
+        terminations: learn p(end|z, a, z').
+    """
+
+    network: Literal["paper", "patch"] = "paper"
+    widths: tuple[int, int, int] = (32, 64, 128)
+    features: int = Field(256, ge=1)
+    z1: int = Field(32, ge=1)
+    z2: int = Field(256, ge=1)
+    hidden: tuple[int, ...] = (256, 256)
+    decoder_var: float = Field(0.1, gt=0)
+    kl_weight: float = Field(1.0, ge=0)
+    image_weight: float = Field(1.0, ge=0)
+    reward_weight: float = Field(1.0, ge=0)
+    rewards: bool = True
+    standardize_rewards: bool = False
+    min_reward_std: float = Field(1e-5, gt=0)
+    terminations: bool = False
+
+
+class SLACBelief(NamedTuple):
+    """The filter's state: z1 float32 (B, z1), z2 float32 (B, z2)."""
+
+    z1: Tensor
+    z2: Tensor
+
+
+class Posterior(NamedTuple):
+    """The posterior over a window: q of every z1, and the samples; each (B, L+1, ·)."""
+
+    q: Gaussian
+    z1: Tensor
+    z2: Tensor
+
+
+class SLACModel(LatentModel):
+    """Two latent variables per step, z1 before z2; only z1 has a posterior of its own.
+
+    Generative model:
+        p(z1_1) = N(0, I), p(z2_1|z1_1),
+        p(z1_{t+1}|z2_t, a_t), p(z2_{t+1}|z1_{t+1}, z2_t, a_t),
+        p(x_t|z1_t, z2_t), p(r_t|z_t, a_t, z_{t+1}).
+    Posterior:
+        q(z1_1|x_1), q(z1_{t+1}|x_{t+1}, z2_t, a_t), and q = p for z2.
+
+    Args:
+        config: hyperparameters.
+        frame_spec, action_spec, frame_skip: what the data looks like.
+        generator: draws the initial weights; `None` leaves them to be loaded.
+    """
+
+    kind: ClassVar[str] = "slac"
+    config: SLACConfig
+
+    def __init__(
+        self,
+        config: SLACConfig,
+        frame_spec: FrameSpec,
+        action_spec: ActionSpec,
+        *,
+        frame_skip: int = 1,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__(frame_spec, action_spec, frame_skip)
+        self.config = config
+        action, latent = action_spec.size, config.z1 + config.z2
+
+        def head(inputs: int, outputs: int, *, min_std: float = 1e-5) -> GaussianHead:
+            return GaussianHead(inputs, outputs, config.hidden, min_std=min_std)
+
+        self.encoder, self.decoder = _pixel_networks(config, frame_spec, latent)
+        # q(z1_1|x_1), q(z1_{t+1}|x_{t+1}, z2_t, a_t)
+        self.z1_posterior_first = head(config.features, config.z1)
+        self.z1_posterior = head(config.features + config.z2 + action, config.z1)
+        # p(z1_{t+1}|z2_t, a_t)
+        self.z1_prior = head(config.z2 + action, config.z1)
+        # p(z2_1|z1_1), p(z2_{t+1}|z1_{t+1}, z2_t, a_t)
+        self.z2_prior_first = head(config.z1, config.z2)
+        self.z2_prior = head(latent + action, config.z2)
+        # p(r_t|z_t, a_t, z_{t+1}), p(end_t|z_t, a_t, z_{t+1})
+        transition = 2 * latent + action
+        self.reward = head(transition, 1, min_std=config.min_reward_std) if config.rewards else None
+        self.termination = head(transition, 1) if config.terminations else None
+        self.register_buffer("reward_scale", torch.tensor([0.0, 1.0]))
+        if generator is not None:
+            initialize(self, generator)
+
+    @property
+    def latent_size(self) -> int:
+        return self.config.z1 + self.config.z2
+
+    @property
+    def noise_size(self) -> int:
+        return self.config.z1 + self.config.z2
+
+    def initial(self, frame: Tensor, noise: Tensor | None = None) -> SLACBelief:
+        noise1, noise2 = self._split(noise)
+        # z1_1 ~ q(z1_1|x_1)
+        z1 = self.z1_posterior_first(self.encode(frame)).sample(noise1)
+        # z2_1 ~ p(z2_1|z1_1)
+        z2 = self.z2_prior_first(z1).sample(noise2)
+        return SLACBelief(z1, z2)
+
+    def filter(
+        self, belief: SLACBelief, action: Tensor, frame: Tensor, noise: Tensor | None = None
+    ) -> SLACBelief:
+        # q(z1_{t+1}|x_{t+1}, z2_t, a_t)
+        q = self.z1_posterior(self.encode(frame), belief.z2, action)
+        return self._advance(belief, action, q, noise)
+
+    def predict(
+        self, belief: SLACBelief, action: Tensor, noise: Tensor | None = None
+    ) -> SLACBelief:
+        # p(z1_{t+1}|z2_t, a_t)
+        return self._advance(belief, action, self.z1_prior(belief.z2, action), noise)
+
+    def latent(self, belief: SLACBelief) -> Tensor:
+        return torch.cat([belief.z1, belief.z2], dim=-1)
+
+    def decode(self, belief: SLACBelief) -> Tensor:
+        return floats_to_frames(self.decoder(self.latent(belief)))
+
+    def encode(self, frames: Tensor) -> Tensor:
+        """Features of uint8 frames (N, H, W, C); float32 (N, features)."""
+        features: Tensor = self.encoder(frames_to_float(frames))
+        return features
+
+    def fit_rewards(self, mean: float, std: float) -> None:
+        if self.config.standardize_rewards:
+            self.reward_scale.copy_(torch.tensor([mean, max(std, 1e-3)]))
+
+    def loss(self, windows: WindowTensors, noise: Tensor) -> LossTerms:
+        """−log p(x, r|z) + KL(q ‖ p), summed over time and pixels, averaged over windows."""
+        count, steps = windows.frames.shape[:2]
+        images = frames_to_float(windows.frames.flatten(0, 1))
+        features = self.encoder(images).unflatten(0, (count, steps))
+        posterior = self.infer(features, windows.actions, noise)
+        prior = self.prior(posterior.z2, windows.actions)
+        z = torch.cat([posterior.z1, posterior.z2], dim=-1)
+        terms = {
+            # Σ_t KL(q(z1_{t+1}|x_{t+1}, z2_t, a_t) ‖ p(z1_{t+1}|z2_t, a_t)); z2 has q = p
+            "kl": kl_divergence(posterior.q, prior).sum() / count,
+            "image": self._image_loss(z, images) / count,
+            **self._transition_losses(z, windows),
+        }
+        return LossTerms(self._weigh(terms), terms)
+
+    def infer(self, features: Tensor, actions: Tensor, noise: Tensor) -> Posterior:
+        """Sample the posterior along windows.
+
+        Args:
+            features: float32 (B, L+1, features).
+            actions: float32 (B, L, A).
+            noise: float32 (B, L+1, z1 + z2).
+        """
+        noise1, noise2 = noise.split([self.config.z1, self.config.z2], dim=-1)
+        # q(z1_1|x_1), p(z2_1|z1_1)
+        q = self.z1_posterior_first(features[:, 0])
+        z1 = q.sample(noise1[:, 0])
+        z2 = self.z2_prior_first(z1).sample(noise2[:, 0])
+        means, stds, z1s, z2s = [q.mean], [q.std], [z1], [z2]
+        for t in range(actions.shape[1]):
+            # q(z1_{t+1}|x_{t+1}, z2_t, a_t)
+            q = self.z1_posterior(features[:, t + 1], z2, actions[:, t])
+            z1 = q.sample(noise1[:, t + 1])
+            # p(z2_{t+1}|z1_{t+1}, z2_t, a_t)
+            z2 = self.z2_prior(z1, z2, actions[:, t]).sample(noise2[:, t + 1])
+            for series, value in zip(
+                (means, stds, z1s, z2s), (q.mean, q.std, z1, z2), strict=True
+            ):
+                series.append(value)
+        q = Gaussian(torch.stack(means, 1), torch.stack(stds, 1))
+        return Posterior(q, torch.stack(z1s, 1), torch.stack(z2s, 1))
+
+    def prior(self, z2: Tensor, actions: Tensor) -> Gaussian:
+        """p(z1) along windows given the posterior's z2 (B, L+1, z2); (B, L+1, z1)."""
+        # p(z1_{t+1}|z2_t, a_t)
+        later = self.z1_prior(z2[:, :-1], actions)
+        # p(z1_1) = N(0, I)
+        zeros = torch.zeros_like(later.mean[:, :1])
+        mean = torch.cat([zeros, later.mean], dim=1)
+        return Gaussian(mean, torch.cat([zeros + 1, later.std], dim=1))
+
+    def _advance(
+        self, belief: SLACBelief, action: Tensor, z1: Gaussian, noise: Tensor | None
+    ) -> SLACBelief:
+        noise1, noise2 = self._split(noise)
+        next_z1 = z1.sample(noise1)
+        # p(z2_{t+1}|z1_{t+1}, z2_t, a_t)
+        next_z2 = self.z2_prior(next_z1, belief.z2, action).sample(noise2)
+        return SLACBelief(next_z1, next_z2)
+
+    def _split(self, noise: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
+        if noise is None:
+            return None, None
+        noise1, noise2 = noise.split([self.config.z1, self.config.z2], dim=-1)
+        return noise1, noise2
+
+    def _image_loss(self, z: Tensor, images: Tensor) -> Tensor:
+        # −Σ_t log p(x_t|z1_t, z2_t) = −Σ_t log N(x_t; decoder(z_t), decoder_var)
+        mean = self.decoder(z.flatten(0, 1))
+        return -fixed_std_log_prob(mean, images, self.config.decoder_var).sum()
+
+    def _transition_losses(self, z: Tensor, windows: WindowTensors) -> dict[str, Tensor]:
+        inputs = (z[:, :-1], windows.actions, z[:, 1:])
+        terms = {}
+        if self.reward is not None and windows.rewards is not None:
+            # −Σ_t log p(r_t|z_t, a_t, z_{t+1})
+            mean, std = self.reward_scale
+            target = ((windows.rewards - mean) / std).unsqueeze(-1)
+            terms["reward"] = -self.reward(*inputs).log_prob(target).sum() / len(target)
+        if self.termination is not None:
+            # −Σ_t log p(end_t|z_t, a_t, z_{t+1}), Bernoulli
+            logits = self.termination(*inputs).mean.squeeze(-1)
+            loss = F.binary_cross_entropy_with_logits(logits, windows.terminations, reduction="sum")
+            terms["termination"] = loss / len(logits)
+        return terms
+
+    def _weigh(self, terms: dict[str, Tensor]) -> Tensor:
+        config = self.config
+        weights = {
+            "kl": config.kl_weight,
+            "image": config.image_weight,
+            "reward": config.reward_weight,
+            "termination": 1.0,
+        }
+        return torch.stack([weights[name] * term for name, term in terms.items()]).sum()
+
+
+def _pixel_networks(
+    config: SLACConfig, frame: FrameSpec, latent: int
+) -> tuple[nn.Module, nn.Module]:
+    if config.network == "paper":
+        return PaperEncoder(frame, config.features), PaperDecoder(latent, frame)
+    encoder = PatchEncoder(frame, config.features, config.widths)
+    return encoder, PatchDecoder(latent, frame, config.widths)

@@ -1,0 +1,339 @@
+"""Pretraining a latent model from a dataset, start to finish."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from latentwrap.datasets import Dataset, EpisodeSplit, WindowSampler, split_episodes
+from latentwrap.devices import resolve_device
+from latentwrap.errors import CheckpointError, TrainingDiverged
+from latentwrap.files import refuse_existing, remove
+from latentwrap.interrupts import InterruptFlag
+from latentwrap.models import LatentModel, build_model, load_model, save_model
+from latentwrap.progress import Bar, bar
+from latentwrap.runlog import MetricLog
+from latentwrap.seeding import child_seeds, numpy_generator, torch_generator
+from latentwrap.training.recipes import Recipe, make_recipe
+from latentwrap.training.run_folder import RunFolder
+from latentwrap.training.statistics import latent_statistics
+from latentwrap.training.trainer import Trainer
+
+_PRELOAD_BYTES = 2 * 1024**3
+
+
+@dataclass(frozen=True)
+class PretrainResult:
+    """What a pretraining run left behind.
+
+    Attributes:
+        checkpoint: the model after the last update.
+        best: the model with the lowest held-out loss; `None` if nothing was held out.
+        steps: updates in total, those before a resume included.
+        seconds: training time in total.
+        train: loss terms averaged over the last logged updates.
+        heldout: loss terms on held-out windows at the end; empty if nothing was held out.
+        interrupted: Ctrl-C ended it.
+        diverged: the sentence that says so if the loss became NaN, else `None`.
+        skipped_episodes: training episodes shorter than a window.
+        note: what else the user should know, such as a missing TensorBoard.
+    """
+
+    checkpoint: Path
+    best: Path | None
+    steps: int
+    seconds: float
+    train: dict[str, float]
+    heldout: dict[str, float]
+    interrupted: bool
+    diverged: str | None
+    skipped_episodes: int
+    note: str | None
+
+
+def pretrain(
+    data: str | Path,
+    output: str | Path,
+    *,
+    preset: str = "fast",
+    options: Mapping[str, Any] | None = None,
+    minutes: float | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    init: str | Path | None = None,
+    resume: bool = False,
+    force: bool = False,
+    show_progress: bool = False,
+) -> PretrainResult:
+    """Train a latent model and write its checkpoint.
+
+    The folder `<output without suffix>.run/` holds metrics, the trainer's state for `resume`,
+    and `best.safetensors`. Ctrl-C, and a loss that becomes NaN, end the training early and
+    still leave a checkpoint.
+
+    Args:
+        data: a dataset of layout version 1.
+        output: the checkpoint, a `.safetensors` file.
+        preset: `fast` or `paper`.
+        options: hyperparameters that differ from the preset, by name.
+        minutes: stop after this much training time, whatever `steps` says.
+        seed: of weights, windows, noise and held-out episodes.
+        device: `auto`, `cpu` or `cuda`.
+        init: a checkpoint whose weights to start from.
+        resume: go on with an earlier run of the same arguments.
+        force: replace an earlier run.
+        show_progress: draw a progress bar on standard error.
+
+    Raises:
+        LatentwrapError: bad data, options or files; one sentence each.
+        TrainingDiverged: the loss became NaN before there was a good state to keep.
+
+    Example:
+        >>> from latentwrap.training import pretrain
+        >>> pretrain("pendulum.h5", "pendulum.safetensors").heldout  # doctest: +SKIP
+    """
+    output = Path(output)
+    recipe = make_recipe(preset, options or {})
+    folder = RunFolder.of(output)
+    if not resume:
+        refuse_existing(output, force=force)
+        refuse_existing(folder.path, force=force)
+    dataset = Dataset(data)
+    session = _Session(dataset, recipe, seed=seed, device=device, init=init)
+    identity = session.identity()
+    if resume:
+        folder.restore(session.trainer, identity)
+    else:
+        remove(folder.path)
+    return _run(
+        session, output, folder, identity, minutes=minutes, resume=resume, show=show_progress
+    )
+
+
+class _Session:
+    """The objects of one run, built from data, recipe and seed alone."""
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        recipe: Recipe,
+        *,
+        seed: int,
+        device: str,
+        init: str | Path | None,
+    ) -> None:
+        self.dataset, self.recipe, self.seed = dataset, recipe, seed
+        weights_seed, split_seed, window_seed, noise_seed = child_seeds(seed, 4)
+        training = recipe.training
+        if dataset.frame_bytes <= _PRELOAD_BYTES:
+            dataset.preload()
+        self.split = split_episodes(
+            dataset, training.heldout_fraction, numpy_generator(split_seed)
+        )
+        self.sampler = self._windows(self.split.train, window_seed)
+        self.init = None if init is None else load_model(init)
+        self.model = self._build(weights_seed, device)
+        self.trainer = Trainer(
+            self.model, self.sampler, self._heldout_windows(), training, seed=noise_seed
+        )
+
+    def identity(self) -> dict[str, Any]:
+        """What a resumed run must have in common with this one."""
+        start = None if self.init is None or self.init.checkpoint is None else self.init.checkpoint
+        return {
+            "dataset": self.dataset.fingerprint(),
+            "recipe": self.recipe.model_dump(mode="json"),
+            "seed": self.seed,
+            "init": None if start is None else start.fingerprint,
+        }
+
+    def _build(self, seed: int, device: str) -> LatentModel:
+        info = self.dataset.info
+        options = self.recipe.model.model_dump()
+        if self.dataset.rewards is None:
+            options["rewards"] = False
+        model = build_model(
+            self.recipe.kind,
+            options,
+            frame_spec=info.frame,
+            action_spec=info.action,
+            frame_skip=info.frame_skip,
+            generator=torch_generator(seed),
+        )
+        if self.init is not None:
+            _copy_weights(self.init, model)
+        elif self.dataset.rewards is not None:
+            rewards = self.dataset.rewards
+            model.fit_rewards(float(np.mean(rewards)), float(np.std(rewards)))
+        return model.to(resolve_device(device))
+
+    def _windows(self, episodes: Any, seed: int) -> WindowSampler:
+        training = self.recipe.training
+        return WindowSampler(
+            self.dataset,
+            episodes,
+            length=training.window,
+            batch_size=training.batch_size,
+            generator=numpy_generator(seed),
+        )
+
+    def _heldout_windows(self) -> WindowSampler | None:
+        longest = self.dataset.lengths[self.split.heldout].max(initial=0)
+        if longest <= self.recipe.training.window:
+            return None
+        return self._windows(self.split.heldout, 0)
+
+
+def _run(
+    session: _Session,
+    output: Path,
+    folder: RunFolder,
+    identity: dict[str, Any],
+    *,
+    minutes: float | None,
+    resume: bool,
+    show: bool,
+) -> PretrainResult:
+    trainer = session.trainer
+    loop = _Loop(session, folder, identity, minutes=minutes)
+    resume_at = trainer.steps_done if resume else None
+    with MetricLog(folder.path, resume_at=resume_at) as log, InterruptFlag() as interrupt:
+        with bar("Pretraining", session.recipe.training.steps, show=show) as progress:
+            diverged = loop.run(log, interrupt, progress)
+        heldout = trainer.measure_heldout()
+        folder.save(trainer, identity, seconds=loop.seconds)
+        note = log.note
+    record = {**identity, "steps": trainer.steps_done, "seconds": loop.seconds}
+    record |= {"train": loop.train, "heldout": heldout}
+    best = _write_checkpoints(session, output, folder, record, show=show)
+    return PretrainResult(
+        checkpoint=output,
+        best=best,
+        steps=trainer.steps_done,
+        seconds=loop.seconds,
+        train=loop.train,
+        heldout=heldout,
+        interrupted=interrupt.raised,
+        diverged=diverged,
+        skipped_episodes=session.sampler.skipped,
+        note=note,
+    )
+
+
+class _Loop:
+    """Runs updates until steps, minutes, Ctrl-C or NaN end them."""
+
+    def __init__(
+        self,
+        session: _Session,
+        folder: RunFolder,
+        identity: dict[str, Any],
+        *,
+        minutes: float | None,
+    ) -> None:
+        self._session, self._folder, self._identity = session, folder, identity
+        self._earlier = folder.seconds
+        self._started = time.monotonic()
+        self._limit = None if minutes is None else 60 * minutes
+        self._recent: list[dict[str, float]] = []
+        self.train: dict[str, float] = {}
+
+    @property
+    def seconds(self) -> float:
+        """Training time, that before a resume included."""
+        return self._earlier + time.monotonic() - self._started
+
+    def run(self, log: MetricLog, interrupt: InterruptFlag, progress: Bar) -> str | None:
+        """Train; returns the sentence of a divergence, if there was one."""
+        trainer, training = self._session.trainer, self._session.recipe.training
+        progress.move_to(trainer.steps_done)
+        while trainer.steps_done < training.steps and not interrupt.raised:
+            if self._limit is not None and self.seconds >= self._limit:
+                break
+            try:
+                self._recent.append(trainer.step())
+            except TrainingDiverged as error:
+                return self._fall_back(error)
+            progress.move_to(trainer.steps_done, _note(self._recent[-1]))
+            if trainer.steps_done % training.log_every == 0:
+                self._log(log)
+            if trainer.steps_done % training.evaluate_every == 0:
+                self._evaluate(log)
+        self._summarize()
+        return None
+
+    def _log(self, log: MetricLog) -> None:
+        self._summarize()
+        log.write(
+            self._session.trainer.steps_done,
+            {f"train/{name}": value for name, value in self.train.items()},
+        )
+
+    def _evaluate(self, log: MetricLog) -> None:
+        trainer = self._session.trainer
+        heldout = trainer.measure_heldout()
+        if heldout:
+            log.write(
+                trainer.steps_done, {f"heldout/{name}": v for name, v in heldout.items()}
+            )
+        self._folder.save(trainer, self._identity, seconds=self.seconds)
+
+    def _summarize(self) -> None:
+        if self._recent:
+            names = self._recent[0]
+            self.train = {n: float(np.mean([r[n] for r in self._recent])) for n in names}
+            self._recent = []
+
+    def _fall_back(self, error: TrainingDiverged) -> str:
+        """Return to the last saved state, whose loss was finite."""
+        if not self._folder.has_state:
+            raise error
+        self._folder.restore(self._session.trainer, self._identity)
+        kept = self._session.trainer.steps_done
+        return f"{str(error).rstrip('.')}; the checkpoint holds the model of update {kept}."
+
+
+def _write_checkpoints(
+    session: _Session, output: Path, folder: RunFolder, record: dict[str, Any], *, show: bool
+) -> Path | None:
+    """Write the last model and, if episodes were held out, the best beside it."""
+    model, split = session.model, session.split
+    total = 1 if session.trainer.best_loss == float("inf") else 2
+    with bar("Measuring latents", total, show=show) as progress:
+        _finish(model, session.dataset, split)
+        save_model(output, model, training=record)
+        progress.advance()
+        if total == 1:
+            return None
+        session.trainer.load_best()
+        _finish(model, session.dataset, split)
+        best_record = {**record, "heldout": {"loss": session.trainer.best_loss}}
+        save_model(folder.best, model, training=best_record)
+        progress.advance()
+    return folder.best
+
+
+def _finish(model: LatentModel, dataset: Dataset, split: EpisodeSplit) -> None:
+    model.normalizer = latent_statistics(model, dataset, split.train)
+
+
+def _copy_weights(source: LatentModel, target: LatentModel) -> None:
+    if source.checkpoint is not None and source.kind == target.kind:
+        target.action_spec.check_environment(source.action_spec.space)
+    try:
+        target.load_state_dict(source.state_dict())
+    except RuntimeError as error:
+        reason = str(error).splitlines()[1].strip().rstrip(".")
+        raise CheckpointError(
+            f"The checkpoint given as init does not fit the model to train ({reason}): "
+            "use its preset and options."
+        ) from None
+
+
+def _note(losses: dict[str, float]) -> str:
+    return "  ".join(f"{name} {value:.4g}" for name, value in losses.items() if name != "loss")

@@ -1,0 +1,108 @@
+"""Recipes: a model kind with its hyperparameters and how it is trained, by preset name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import Field
+
+from latentwrap.config import Config
+from latentwrap.errors import ConfigError, did_you_mean
+from latentwrap.models import SLACConfig
+
+
+class TrainingConfig(Config):
+    """How a model is trained.
+
+    Attributes:
+        steps: updates in total.
+        batch_size: windows in one update.
+        window: actions in a window; it has one frame more.
+        learning_rate: of Adam.
+        max_grad_norm: gradients are scaled down to this norm; `None` leaves them.
+        heldout_fraction: share of the episodes that are only used to measure the loss.
+        heldout_windows: windows in that measurement.
+        evaluate_every: updates between measurements, after which the state is saved.
+        log_every: updates that one row of the log averages over.
+    """
+
+    steps: int = Field(2000, ge=1)
+    batch_size: int = Field(32, ge=1)
+    window: int = Field(8, ge=1)
+    learning_rate: float = Field(1e-4, gt=0)
+    max_grad_norm: float | None = Field(None, gt=0)
+    heldout_fraction: float = Field(0.1, ge=0, lt=1)
+    heldout_windows: int = Field(64, ge=1)
+    evaluate_every: int = Field(250, ge=1)
+    log_every: int = Field(25, ge=1)
+
+
+class Recipe(Config):
+    """Everything that decides a training run except data and seed."""
+
+    preset: str
+    kind: str
+    model: SLACConfig
+    training: TrainingConfig
+
+
+PRESETS: dict[str, Recipe] = {
+    # As published, but for the number of updates: 100,000 before the agent starts.
+    "paper": Recipe(
+        preset="paper",
+        kind="slac",
+        model=SLACConfig(),
+        training=TrainingConfig(steps=100_000, evaluate_every=1000),
+    ),
+    "fast": Recipe(
+        preset="fast",
+        kind="slac",
+        model=SLACConfig(
+            network="patch",
+            widths=(32, 32, 64),
+            features=128,
+            z1=16,
+            z2=64,
+            hidden=(128, 128),
+            standardize_rewards=True,
+            min_reward_std=0.1,
+        ),
+        training=TrainingConfig(learning_rate=6e-4),
+    ),
+}
+
+
+def make_recipe(preset: str, overrides: Mapping[str, Any]) -> Recipe:
+    """The preset with some options changed.
+
+    Args:
+        preset: a key of `PRESETS`.
+        overrides: option names of the model or of `TrainingConfig`, in one flat mapping.
+
+    Raises:
+        ConfigError: unknown preset, unknown option (the nearest known is named), bad value.
+
+    Example:
+        >>> make_recipe("fast", {"z2": 32, "window": 16}).training.window
+        16
+    """
+    if preset not in PRESETS:
+        raise ConfigError(f"There is no preset {preset!r}: {did_you_mean(preset, PRESETS)}.")
+    recipe = PRESETS[preset]
+    model_options = set(type(recipe.model).model_fields)
+    training_options = set(TrainingConfig.model_fields)
+    for name in overrides:
+        if name not in model_options | training_options:
+            hint = did_you_mean(name, model_options | training_options)
+            raise ConfigError(f"Pretraining has no option {name!r}: {hint}.")
+
+    def chosen(names: set[str]) -> dict[str, Any]:
+        return {name: value for name, value in overrides.items() if name in names}
+
+    return Recipe(
+        preset=preset,
+        kind=recipe.kind,
+        model=recipe.model.replace(**chosen(model_options)),
+        training=recipe.training.replace(**chosen(training_options)),
+    )

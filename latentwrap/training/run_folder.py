@@ -1,0 +1,81 @@
+"""The folder beside a checkpoint: metrics, the best model, and the state to resume from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from latentwrap import storage
+from latentwrap.errors import CheckpointError
+from latentwrap.training.trainer import Trainer, TrainerState
+
+_FORMAT = "latentwrap-trainer"
+
+
+class RunFolder:
+    """Where a pretraining run keeps what is not the checkpoint itself.
+
+    Attributes:
+        path: the folder, `model.run` for `model.safetensors`.
+        best: the checkpoint with the lowest held-out loss.
+        seconds: training time of the state that `restore` read last.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.best = path / "best.safetensors"
+        self.seconds = 0.0
+        self._state = path / "trainer.safetensors"
+
+    @classmethod
+    def of(cls, checkpoint: Path) -> RunFolder:
+        """The folder that belongs to a checkpoint."""
+        return cls(checkpoint.with_suffix(".run"))
+
+    @property
+    def has_state(self) -> bool:
+        """Whether a state was saved."""
+        return self._state.is_file()
+
+    def save(self, trainer: Trainer, identity: dict[str, Any], *, seconds: float) -> None:
+        """Save the trainer's state, whole or not at all."""
+        state = trainer.state()
+        document = {"format": _FORMAT, "identity": identity, "seconds": seconds}
+        storage.save(self._state, state.tensors, {**document, "trainer": state.document})
+
+    def restore(self, trainer: Trainer, identity: dict[str, Any]) -> None:
+        """Put `trainer` into the saved state.
+
+        Raises:
+            CheckpointError: there is none, or it belongs to other data, options or seed.
+        """
+        if not self.has_state:
+            raise CheckpointError(
+                f"There is nothing to resume in {self.path}: run the command without --resume."
+            )
+        stored = storage.load(self._state, format=_FORMAT, what="training state")
+        self._check(stored.document["identity"], identity)
+        trainer.restore(TrainerState(stored.tensors, stored.document["trainer"]))
+        self.seconds = float(stored.document["seconds"])
+
+    def _check(self, saved: dict[str, Any], asked: dict[str, Any]) -> None:
+        for name, before, now in _differences(saved, asked):
+            if name == "recipe.training.steps":
+                continue  # training longer is what resuming is for
+            raise CheckpointError(
+                f"The run in {self.path} cannot be resumed with another {name} "
+                f"(it had {before!r}, now {now!r}): repeat the first command line."
+            )
+
+
+def _differences(
+    saved: dict[str, Any], asked: dict[str, Any], prefix: str = ""
+) -> list[tuple[str, Any, Any]]:
+    found = []
+    for name in saved.keys() | asked.keys():
+        before, now = saved.get(name), asked.get(name)
+        if isinstance(before, dict) and isinstance(now, dict):
+            found += _differences(before, now, f"{prefix}{name}.")
+        elif before != now:
+            found.append((f"{prefix}{name}", before, now))
+    return found

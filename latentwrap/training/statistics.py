@@ -1,0 +1,94 @@
+"""Filtering whole episodes offline, and the statistics of their latents."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from latentwrap.datasets import Dataset
+from latentwrap.models import LatentModel, LatentNormalizer
+from latentwrap.types import FloatArray, IntArray
+
+_ROWS_AT_ONCE = 16_384
+
+
+@torch.inference_mode()
+def filter_episodes(
+    model: LatentModel, dataset: Dataset, episodes: IntArray
+) -> Iterator[FloatArray]:
+    """Raw mean latents of every frame, filtered from the first frame of each episode.
+
+    Args:
+        model: with frames and actions as the dataset has them.
+        dataset: where the episodes are.
+        episodes: their numbers, int64 (E,).
+
+    Yields:
+        For each episode, in order, float32 (T+1, d).
+    """
+    for batch in _batches(dataset, episodes):
+        loaded = [dataset.episode(int(number)) for number in batch]
+        lengths = [len(episode.frames) for episode in loaded]
+        encode = model.action_spec.encode
+        frames = _padded([torch.from_numpy(e.frames) for e in loaded])
+        actions = _padded([torch.from_numpy(encode(e.actions)) for e in loaded])
+        latents = filter_sequences(model, frames, actions).cpu().numpy()
+        for series, length in zip(latents, lengths, strict=True):
+            yield series[:length].copy()
+
+
+@torch.inference_mode()
+def filter_sequences(model: LatentModel, frames: Tensor, actions: Tensor) -> Tensor:
+    """Raw mean latents along sequences.
+
+    Args:
+        model: the model.
+        frames: uint8 (B, T+1, H, W, C).
+        actions: encoded, float32 (B, T, A).
+
+    Returns:
+        float32 (B, T+1, d).
+    """
+    device = model.device
+    belief = model.initial(frames[:, 0].to(device))
+    latents = [model.latent(belief)]
+    for t in range(actions.shape[1]):
+        belief = model.filter(belief, actions[:, t].to(device), frames[:, t + 1].to(device))
+        latents.append(model.latent(belief))
+    return torch.stack(latents, dim=1)
+
+
+def latent_statistics(
+    model: LatentModel, dataset: Dataset, episodes: IntArray
+) -> LatentNormalizer:
+    """Mean and standard deviation of the latents over all frames of the episodes."""
+    count, total, squares = 0, np.zeros(model.latent_size), np.zeros(model.latent_size)
+    for latents in filter_episodes(model, dataset, episodes):
+        wide = latents.astype(np.float64)
+        count += len(wide)
+        total += wide.sum(axis=0)
+        squares += np.square(wide).sum(axis=0)
+    mean = total / count
+    std = np.sqrt(np.maximum(squares / count - np.square(mean), 0))
+    return LatentNormalizer(mean.astype(np.float32), std.astype(np.float32))
+
+
+def _batches(dataset: Dataset, episodes: IntArray) -> Iterator[IntArray]:
+    """Consecutive episodes whose padded frames together stay below a bound."""
+    batch: list[int] = []
+    longest = 0
+    for number in episodes:
+        longest = max(longest, int(dataset.lengths[number]))
+        if batch and longest * (len(batch) + 1) > _ROWS_AT_ONCE:
+            yield np.array(batch)
+            batch, longest = [], int(dataset.lengths[number])
+        batch.append(int(number))
+    if batch:
+        yield np.array(batch)
+
+
+def _padded(sequences: list[Tensor]) -> Tensor:
+    return torch.nn.utils.rnn.pad_sequence(sequences, batch_first=True)

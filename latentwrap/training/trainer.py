@@ -1,0 +1,176 @@
+"""The training loop's inside: one update, the held-out loss, and the state of both."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from latentwrap.datasets import Windows, WindowSampler
+from latentwrap.errors import TrainingDiverged
+from latentwrap.models import LatentModel, WindowTensors
+from latentwrap.seeding import torch_generator
+from latentwrap.training.recipes import TrainingConfig
+
+_HELDOUT_SEED = 0
+
+
+@dataclass(frozen=True)
+class TrainerState:
+    """All that a run needs to go on as if it had never stopped.
+
+    Attributes:
+        tensors: weights, best weights, optimiser moments, generator state.
+        document: counters and the sampler's state, JSON-serialisable.
+    """
+
+    tensors: dict[str, Tensor]
+    document: dict[str, Any]
+
+
+class Trainer:
+    """Updates a model on windows and measures it on held-out ones.
+
+    Args:
+        model: trained in place.
+        sampler: gives the training windows.
+        heldout: gives the windows of the held-out loss; `None` if no episode was held out.
+        config: hyperparameters.
+        seed: of the noise.
+    """
+
+    def __init__(
+        self,
+        model: LatentModel,
+        sampler: WindowSampler,
+        heldout: WindowSampler | None,
+        config: TrainingConfig,
+        *,
+        seed: int,
+    ) -> None:
+        self.model = model
+        self.steps_done = 0
+        self.best_loss = math.inf
+        self._sampler = sampler
+        self._heldout = heldout
+        self._config = config
+        self._noise = torch_generator(seed)
+        self._optimizer = torch.optim.Adam(
+            model.parameters(), lr=config.learning_rate, fused=True
+        )
+        self._best = self._weights()
+
+    def step(self) -> dict[str, float]:
+        """One update; returns the loss terms before it.
+
+        Raises:
+            TrainingDiverged: the loss or its gradient is not finite; the weights are untouched.
+        """
+        windows = to_tensors(self._sampler.sample(), self.model.device)
+        loss = self.model.loss(windows, self._draw_noise(windows, self._noise))
+        self._optimizer.zero_grad(set_to_none=True)
+        loss.total.backward()  # type: ignore[no-untyped-call]
+        self._check_finite(loss.total.detach(), self._clip_gradients())
+        self._optimizer.step()
+        self.steps_done += 1
+        return {name: float(term.detach()) for name, term in loss.terms.items()} | {
+            "loss": float(loss.total.detach())
+        }
+
+    @torch.no_grad()
+    def measure_heldout(self) -> dict[str, float]:
+        """Mean loss terms over the held-out windows, always with the same noise.
+
+        Empty if no episode was held out. The best weights so far are kept.
+        """
+        if self._heldout is None:
+            return {}
+        noise = torch_generator(_HELDOUT_SEED)
+        sums: dict[str, float] = {}
+        count = 0
+        for batch in self._heldout.fixed(self._config.heldout_windows):
+            windows = to_tensors(batch, self.model.device)
+            loss = self.model.loss(windows, self._draw_noise(windows, noise))
+            size = len(windows.frames)
+            for name, term in {**loss.terms, "loss": loss.total}.items():
+                sums[name] = sums.get(name, 0.0) + float(term) * size
+            count += size
+        means = {name: value / count for name, value in sums.items()}
+        if means["loss"] < self.best_loss:
+            self.best_loss, self._best = means["loss"], self._weights()
+        return means
+
+    def load_best(self) -> None:
+        """Give the model the weights with the lowest held-out loss."""
+        self.model.load_state_dict(self._best)
+
+    def state(self) -> TrainerState:
+        """A copy of everything that `restore` needs."""
+        tensors = {f"model.{name}": tensor for name, tensor in self._weights().items()}
+        tensors |= {f"best.{name}": tensor for name, tensor in self._best.items()}
+        for index, moments in self._optimizer.state_dict()["state"].items():
+            tensors |= {f"adam.{index}.{key}": value for key, value in moments.items()}
+        tensors["noise"] = self._noise.get_state()
+        document = {
+            "steps": self.steps_done,
+            "best_loss": self.best_loss if math.isfinite(self.best_loss) else None,
+            "sampler": self._sampler.state(),
+        }
+        return TrainerState(tensors, document)
+
+    def restore(self, state: TrainerState) -> None:
+        """Go on from `state`, bit for bit on the CPU."""
+        self.model.load_state_dict(_under("model.", state.tensors))
+        self._best = _under("best.", state.tensors)
+        self._noise.set_state(state.tensors["noise"])
+        moments: dict[int, dict[str, Tensor]] = {}
+        for name, tensor in _under("adam.", state.tensors).items():
+            index, _, key = name.partition(".")
+            moments.setdefault(int(index), {})[key] = tensor
+        groups = self._optimizer.state_dict()["param_groups"]
+        self._optimizer.load_state_dict({"state": moments, "param_groups": groups})
+        self.steps_done = int(state.document["steps"])
+        best = state.document["best_loss"]
+        self.best_loss = math.inf if best is None else float(best)
+        self._sampler.restore(state.document["sampler"])
+
+    def _weights(self) -> dict[str, Tensor]:
+        return {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
+
+    def _draw_noise(self, windows: WindowTensors, generator: torch.Generator) -> Tensor:
+        shape = (*windows.frames.shape[:2], self.model.noise_size)
+        return torch.randn(shape, generator=generator).to(self.model.device)
+
+    def _clip_gradients(self) -> Tensor:
+        limit = self._config.max_grad_norm
+        parameters = list(self.model.parameters())
+        return torch.nn.utils.clip_grad_norm_(parameters, math.inf if limit is None else limit)
+
+    def _check_finite(self, loss: Tensor, gradient: Tensor) -> None:
+        if not bool(torch.isfinite(loss) & torch.isfinite(gradient)):
+            raise TrainingDiverged(
+                f"The loss became {float(loss):g} (gradient norm {float(gradient):g}) at update "
+                f"{self.steps_done + 1}: try a smaller learning_rate, or set max_grad_norm."
+            )
+
+
+def to_tensors(windows: Windows, device: torch.device) -> WindowTensors:
+    """Windows from a dataset as tensors on the model's device."""
+
+    def move(array: Any) -> Tensor:
+        return torch.from_numpy(array).to(device, non_blocking=True)
+
+    return WindowTensors(
+        frames=move(windows.frames),
+        actions=move(windows.actions),
+        rewards=None if windows.rewards is None else move(windows.rewards),
+        terminations=move(windows.terminations).float(),
+    )
+
+
+def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    size = len(prefix)
+    return {name[size:]: tensor for name, tensor in tensors.items() if name.startswith(prefix)}

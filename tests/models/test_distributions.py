@@ -1,0 +1,70 @@
+"""Densities and divergences against torch.distributions."""
+
+from __future__ import annotations
+
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch.distributions import Independent, Normal
+from torch.distributions import kl_divergence as reference_kl
+
+from latentwrap.models.distributions import Gaussian, fixed_std_log_prob, kl_divergence
+
+seeds = st.integers(0, 2**31)
+
+
+def random_gaussian(generator: torch.Generator, *shape: int) -> Gaussian:
+    mean = 3 * torch.randn(shape, generator=generator)
+    std = 0.05 + 2 * torch.rand(shape, generator=generator)
+    return Gaussian(mean, std)
+
+
+@given(seeds)
+def test_log_prob(seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    gaussian = random_gaussian(generator, 4, 5)
+    value = 3 * torch.randn(4, 5, generator=generator)
+    torch.testing.assert_close(gaussian.log_prob(value), Normal(*gaussian).log_prob(value))
+
+
+@given(seeds)
+def test_kl(seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    q, p = random_gaussian(generator, 4, 5), random_gaussian(generator, 4, 5)
+    expected = reference_kl(Normal(*q), Normal(*p))
+    torch.testing.assert_close(kl_divergence(q, p), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_kl_of_a_gaussian_with_itself_is_zero() -> None:
+    q = random_gaussian(torch.Generator().manual_seed(0), 3, 2)
+    torch.testing.assert_close(kl_divergence(q, q), torch.zeros(3, 2))
+
+
+@given(seeds, st.floats(0.01, 4.0))
+def test_fixed_std_log_prob(seed: int, variance: float) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    mean = torch.rand(3, 2, 4, 4, generator=generator)
+    value = torch.rand(3, 2, 4, 4, generator=generator)
+    expected = Independent(Normal(mean, variance**0.5), 3).log_prob(value)
+    torch.testing.assert_close(fixed_std_log_prob(mean, value, variance), expected)
+
+
+def test_samples_have_the_mean_and_std_of_the_gaussian() -> None:
+    generator = torch.Generator().manual_seed(0)
+    gaussian = Gaussian(torch.tensor([1.0, -2.0]), torch.tensor([0.5, 3.0]))
+    samples = gaussian.sample(torch.randn(100_000, 2, generator=generator))
+    torch.testing.assert_close(samples.mean(0), gaussian.mean, atol=0.05, rtol=0)
+    torch.testing.assert_close(samples.std(0), gaussian.std, atol=0.05, rtol=0)
+
+
+def test_without_noise_a_sample_is_the_mean() -> None:
+    gaussian = random_gaussian(torch.Generator().manual_seed(0), 2, 2)
+    assert gaussian.sample(None) is gaussian.mean
+
+
+def test_gradients_reach_mean_and_std_through_a_sample() -> None:
+    mean, std = torch.zeros(3, requires_grad=True), torch.ones(3, requires_grad=True)
+    noise = torch.tensor([1.0, -2.0, 0.5])
+    Gaussian(mean, std).sample(noise).sum().backward()
+    torch.testing.assert_close(mean.grad, torch.ones(3))
+    torch.testing.assert_close(std.grad, noise)
