@@ -143,7 +143,8 @@ def _same_space(ours: spaces.Space[Any], theirs: spaces.Space[Any]) -> bool:
     if isinstance(ours, spaces.Box) and isinstance(theirs, spaces.Box):
         # Precision does not change what an action means, so float64 bounds match float32 ones.
         return np.allclose(ours.low, theirs.low) and np.allclose(ours.high, theirs.high)
-    return ours == theirs
+    # MultiBinary(3) and MultiBinary((3,)) take the same actions but are not equal.
+    return isinstance(ours, spaces.MultiBinary) or ours == theirs
 
 
 def _document(space: spaces.Space[Any]) -> dict[str, Any]:

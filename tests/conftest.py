@@ -1,9 +1,71 @@
-"""Settings for all tests."""
+"""Settings and fixtures for all tests."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
 from hypothesis import settings
+
+import latentwrap  # noqa: F401 - registers the environments
+from latentwrap.actions import ActionSpec
+from latentwrap.envs import PIXEL_PENDULUM
+from latentwrap.models import LatentModel, LatentNormalizer, build_model, save_model
+from latentwrap.pixels import FrameSpec
 
 # A slow machine is no failure.
 settings.register_profile("latentwrap", deadline=None, max_examples=50)
 settings.load_profile("latentwrap")
+
+TINY = {
+    "network": "patch",
+    "widths": (4, 4, 8),
+    "features": 12,
+    "z1": 3,
+    "z2": 5,
+    "hidden": (16, 16),
+}
+
+
+def make_tiny_model(
+    *,
+    action_space: spaces.Space | None = None,
+    frame: FrameSpec | None = None,
+    frame_skip: int = 1,
+    seed: int = 0,
+) -> LatentModel:
+    """An untrained model with statistics: it filters, quickly, whatever it sees."""
+    model = build_model(
+        "slac",
+        TINY,
+        frame_spec=frame or FrameSpec(height=16, width=16, source_height=64, source_width=64),
+        action_spec=ActionSpec(action_space or spaces.Box(-2, 2, (1,))),
+        frame_skip=frame_skip,
+        generator=torch.Generator().manual_seed(seed),
+    )
+    rng = np.random.default_rng(seed)
+    size = model.latent_size
+    mean, std = rng.normal(size=size), rng.uniform(0.2, 1, size)
+    model.normalizer = LatentNormalizer(np.float32(mean), np.float32(std))
+    return model.eval()
+
+
+@pytest.fixture
+def tiny_model() -> LatentModel:
+    return make_tiny_model()
+
+
+@pytest.fixture
+def tiny_checkpoint(tmp_path: Path, tiny_model: LatentModel) -> Path:
+    path = tmp_path / "tiny.safetensors"
+    save_model(path, tiny_model, training={})
+    return path
+
+
+@pytest.fixture
+def pendulum() -> gym.Env:
+    return gym.make(PIXEL_PENDULUM, render_mode="rgb_array")
