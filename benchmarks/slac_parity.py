@@ -157,9 +157,7 @@ def _relative(mine: Tensor, theirs: Tensor) -> float:
     return float((mine - theirs).abs().max() / theirs.abs().max())
 
 
-def _race(
-    peer: Any, ours: SLACModel, windows: WindowTensors, *, rounds: int
-) -> dict[str, float]:
+def _race(peer: Any, ours: SLACModel, windows: WindowTensors, *, rounds: int) -> dict[str, float]:
     """Median seconds of one update of each, taking turns."""
     batch = _peer_batch(windows)
     peer_adam = torch.optim.Adam(peer.parameters(), lr=1e-4)

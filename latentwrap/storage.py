@@ -86,9 +86,7 @@ def load(path: str | Path, *, format: str, what: str) -> Stored:
     return Stored(tensors, document, fingerprint)
 
 
-def _document(
-    path: Path, metadata: Mapping[str, str], *, format: str, what: str
-) -> dict[str, Any]:
+def _document(path: Path, metadata: Mapping[str, str], *, format: str, what: str) -> dict[str, Any]:
     try:
         document = json.loads(metadata[_KEY])
         found = document["format"]

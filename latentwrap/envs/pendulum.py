@@ -95,9 +95,7 @@ class PixelPendulum(PendulumEnv):
         return image
 
 
-def _line(
-    image: Frame, start: tuple[float, float], end: tuple[float, float], width: int
-) -> None:
+def _line(image: Frame, start: tuple[float, float], end: tuple[float, float], width: int) -> None:
     cv2.line(
         image,
         _fixed_point(start),

@@ -45,7 +45,9 @@ def probe_states(
     if not dataset.states:
         raise DatasetError(f"A probe requires /state columns, {dataset.path} has none.")
     if not len(fit) or not len(test):
-        raise DatasetError("A probe requires at least one episode to fit and one to test, got none.")
+        raise DatasetError(
+            "A probe requires at least one episode to fit and one to test, got none."
+        )
     fit_rows, test_rows = _rows(dataset, fit), _rows(dataset, test)
     fit_latents = np.concatenate(list(filter_episodes(model, dataset, fit)))
     test_latents = np.concatenate(list(filter_episodes(model, dataset, test)))

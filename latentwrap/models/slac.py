@@ -210,9 +210,7 @@ class SLACModel(LatentModel):
             z1 = q.sample(noise1[:, t + 1])
             # p(z2_{t+1}|z1_{t+1}, z2_t, a_t)
             z2 = self.z2_prior(z1, z2, actions[:, t]).sample(noise2[:, t + 1])
-            for series, value in zip(
-                (means, stds, z1s, z2s), (q.mean, q.std, z1, z2), strict=True
-            ):
+            for series, value in zip((means, stds, z1s, z2s), (q.mean, q.std, z1, z2), strict=True):
                 series.append(value)
         q = Gaussian(torch.stack(means, 1), torch.stack(stds, 1))
         return Posterior(q, torch.stack(z1s, 1), torch.stack(z2s, 1))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -11,7 +12,8 @@ from pydantic import Field
 
 from latentwrap.config import Config
 from latentwrap.errors import EnvironmentMismatch, PixelError
-from latentwrap.types import FloatArray, Frame, Frames
+from latentwrap.files import written_whole
+from latentwrap.types import Frame, Frames
 
 DEFAULT_SIZE = 64
 _ASPECT_TOLERANCE = 0.02
@@ -133,11 +135,6 @@ def fit_frame(image: Any, spec: FrameSpec) -> Frame:
     return np.ascontiguousarray(resized.reshape(spec.shape))
 
 
-def to_unit_floats(frames: Frames) -> FloatArray:
-    """uint8 frames as float32 in [0, 1]; any shape."""
-    return frames.astype(np.float32) / np.float32(255)
-
-
 def tile(frames: Frames, *, columns: int, gap: int = 2) -> Frame:
     """Lay frames out on a white sheet, row by row.
 
@@ -158,6 +155,14 @@ def tile(frames: Frames, *, columns: int, gap: int = 2) -> Frame:
         top, left = index // columns * (height + gap), index % columns * (width + gap)
         sheet[top : top + height, left : left + width] = frame
     return sheet
+
+
+def save_png(path: str | Path, image: Frame) -> None:
+    """Write one uint8 image (H, W, C) as a PNG file, whole or not at all."""
+    channels = image if image.shape[2] == 1 else cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+    encoded = cv2.imencode(".png", channels)[1]
+    with written_whole(path) as temporary:
+        temporary.write_bytes(encoded.tobytes())
 
 
 def _as_bytes(image: np.ndarray[Any, Any]) -> Frame:

@@ -132,9 +132,7 @@ class _Session:
         training = recipe.training
         if dataset.frame_bytes <= _PRELOAD_BYTES:
             dataset.preload()
-        self.split = split_episodes(
-            dataset, training.heldout_fraction, numpy_generator(split_seed)
-        )
+        self.split = split_episodes(dataset, training.heldout_fraction, numpy_generator(split_seed))
         self.sampler = self._windows(self.split.train, window_seed)
         self.init = None if init is None else load_model(init)
         self.model = self._build(weights_seed, device)
@@ -278,9 +276,7 @@ class _Loop:
         trainer = self._session.trainer
         heldout = trainer.measure_heldout()
         if heldout:
-            log.write(
-                trainer.steps_done, {f"heldout/{name}": v for name, v in heldout.items()}
-            )
+            log.write(trainer.steps_done, {f"heldout/{name}": v for name, v in heldout.items()})
         self._folder.save(trainer, self._identity, seconds=self.seconds)
 
     def _summarize(self) -> None:

@@ -61,9 +61,7 @@ def filter_sequences(model: LatentModel, frames: Tensor, actions: Tensor) -> Ten
     return torch.stack(latents, dim=1)
 
 
-def latent_statistics(
-    model: LatentModel, dataset: Dataset, episodes: IntArray
-) -> LatentNormalizer:
+def latent_statistics(model: LatentModel, dataset: Dataset, episodes: IntArray) -> LatentNormalizer:
     """Mean and standard deviation of the latents over all frames of the episodes."""
     count, total, squares = 0, np.zeros(model.latent_size), np.zeros(model.latent_size)
     for latents in filter_episodes(model, dataset, episodes):

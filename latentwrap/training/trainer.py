@@ -58,9 +58,7 @@ class Trainer:
         self._heldout = heldout
         self._config = config
         self._noise = torch_generator(seed)
-        self._optimizer = torch.optim.Adam(
-            model.parameters(), lr=config.learning_rate, fused=True
-        )
+        self._optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate, fused=True)
         self._best = self._weights()
 
     def step(self) -> dict[str, float]:

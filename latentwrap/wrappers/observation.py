@@ -19,9 +19,7 @@ from latentwrap.types import FloatArray, Frame
 from latentwrap.wrappers.filter import LatentFilter
 
 
-class LatentObservation(
-    gym.ObservationWrapper[FloatArray, Any, Any], RecordConstructorArgs
-):
+class LatentObservation(gym.ObservationWrapper[FloatArray, Any, Any], RecordConstructorArgs):
     """Observes the filtered latent state of a pretrained model instead of pixels.
 
     At `reset` a new belief starts from the first frame; at `step` the belief is updated with

@@ -94,9 +94,7 @@ class _Bomb:
         return Path.touch, (Path("exploded"),)
 
 
-def test_a_pickle_is_refused_and_never_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_pickle_is_refused_and_never_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     path = tmp_path / "bomb.safetensors"
     path.write_bytes(pickle.dumps(_Bomb()))

@@ -95,7 +95,9 @@ def test_packages_in_pyproject_are_the_folders() -> None:
     folders = {"latentwrap"}
     for path in source_files():
         relative = path.parent.relative_to(ROOT).parts
-        folders.add(".".join(relative if relative[0] == "latentwrap" else ("latentwrap", *relative)))
+        folders.add(
+            ".".join(relative if relative[0] == "latentwrap" else ("latentwrap", *relative))
+        )
     assert sorted(listed) == sorted(folders)
 
 

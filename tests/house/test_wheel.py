@@ -32,7 +32,9 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run(sys.executable, "-m", "build", "--wheel", "--no-isolation", cwd=source)
     venv.create(folder / "venv", with_pip=False)
     python = folder / "venv" / "bin" / "python"
-    site = Path(run(python, "-c", "import site; print(site.getsitepackages()[0])", cwd=folder).strip())
+    site = Path(
+        run(python, "-c", "import site; print(site.getsitepackages()[0])", cwd=folder).strip()
+    )
     wheel = next((source / "dist").glob("*.whl"))
     run(
         sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", site, wheel,

@@ -94,9 +94,7 @@ def test_imagination_follows_the_prior_and_leaves_the_belief(tiny_model: LatentM
     belief = before
     for t, action in enumerate(ACTIONS):
         belief = tiny_model.predict(belief, torch.from_numpy(action / 2))
-        np.testing.assert_allclose(
-            imagined[:, t], tiny_model.latent(belief).detach(), atol=1e-6
-        )
+        np.testing.assert_allclose(imagined[:, t], tiny_model.latent(belief).detach(), atol=1e-6)
 
 
 def test_imagination_of_one_stream_has_no_batch(tiny_model: LatentModel) -> None:
@@ -140,7 +138,9 @@ def test_results_are_not_reused_buffers(tiny_model: LatentModel) -> None:
         np.testing.assert_array_equal(first, kept)
 
 
-@pytest.mark.parametrize("clone", [copy.deepcopy, lambda f: cloudpickle.loads(cloudpickle.dumps(f))])
+@pytest.mark.parametrize(
+    "clone", [copy.deepcopy, lambda f: cloudpickle.loads(cloudpickle.dumps(f))]
+)
 def test_copies_go_on_alike(tiny_checkpoint: Path, clone: object) -> None:
     latents = LatentFilter(tiny_checkpoint, 4, deterministic=False)
     latents.reset(FRAMES[0])

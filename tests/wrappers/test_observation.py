@@ -139,9 +139,7 @@ def test_a_loaded_model_has_no_spec(pendulum: gym.Env, tiny_model: LatentModel) 
 @pytest.mark.parametrize(
     "clone", [copy.deepcopy, lambda env: cloudpickle.loads(cloudpickle.dumps(env))]
 )
-def test_copies_give_the_same_latents(
-    pendulum: gym.Env, tiny_checkpoint: Path, clone: Any
-) -> None:
+def test_copies_give_the_same_latents(pendulum: gym.Env, tiny_checkpoint: Path, clone: Any) -> None:
     env = LatentObservation(pendulum, tiny_checkpoint)
     expected = rollout(env)
     np.testing.assert_array_equal(rollout(clone(env)), expected)

@@ -1,0 +1,99 @@
+"""`latentwrap train`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from latentwrap.cli.common import (
+    INTERRUPTED,
+    Report,
+    Verb,
+    device_option,
+    output_option,
+    parse_settings,
+    run_options,
+    seed_option,
+    settings_options,
+    verb_options,
+)
+
+
+@click.command("train", cls=Verb)
+@click.argument("env_id")
+@click.option(
+    "--model",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="The latent model, a .safetensors file that pretrain wrote.",
+)
+@output_option("Folder of the run.  [default: runs/MODEL]", required=False)
+@click.option("--steps", type=click.IntRange(min=1), default=20_000, show_default=True)
+@click.option(
+    "--evaluate-every", type=click.IntRange(min=1), default=2000, show_default=True, help="Steps."
+)
+@settings_options
+@seed_option
+@device_option
+@run_options
+@verb_options
+@click.pass_context
+def command(
+    ctx: click.Context,
+    *,
+    env_id: str,
+    model: Path,
+    output: Path | None,
+    steps: int,
+    evaluate_every: int,
+    config: Path | None,
+    settings: tuple[str, ...],
+    seed: int,
+    device: str,
+    resume: bool,
+    force: bool,
+    as_json: bool,
+) -> None:
+    """Train SAC in ENV_ID on the latents of a pretrained model.
+
+    \b
+    Example:
+      latentwrap train CarRacing-v3 --model car.safetensors -o runs/car
+    """
+    from latentwrap.agents.runs import train_agent
+
+    report = Report(as_json=as_json)
+    folder = output or Path("runs") / model.stem
+    result = train_agent(
+        env_id,
+        model,
+        folder,
+        steps=steps,
+        options=parse_settings(config, settings),
+        seed=seed,
+        device=device,
+        evaluate_every=evaluate_every,
+        resume=resume,
+        force=force,
+        show_progress=True,
+    )
+    if result.note:
+        report.say(result.note)
+    if result.interrupted:
+        report.say("Interrupted: the agent holds what it learned; --resume goes on.")
+    evaluation = result.evaluation
+    report.say(
+        f"{folder}: {result.steps} steps; return {evaluation.mean:.1f} ± {evaluation.std:.1f} "
+        f"over {len(evaluation.returns)} episodes."
+    )
+    report.next(f"latentwrap play {folder}", f"tensorboard --logdir {folder}")
+    report.result(
+        run=folder,
+        steps=result.steps,
+        return_mean=evaluation.mean,
+        return_std=evaluation.std,
+        returns=list(evaluation.returns),
+    )
+    if result.interrupted:
+        ctx.exit(INTERRUPTED)

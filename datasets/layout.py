@@ -1,0 +1,114 @@
+"""Layout version 1: which columns a file has, and the attributes that describe it.
+
+Row t holds frame t, the action taken after it, and that transition's reward and end flags. An
+episode of T transitions has T+1 rows; its last row's action, reward and flags are padding.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import h5py
+
+from latentwrap.actions import ActionSpec
+from latentwrap.errors import DatasetError, LatentwrapError
+from latentwrap.pixels import FrameSpec
+
+FORMAT = "latentwrap"
+VERSION = 1
+FRAMES = "frames"
+ACTIONS = "actions"
+REWARDS = "rewards"
+TERMINATIONS = "terminations"
+TRUNCATIONS = "truncations"
+EPISODE_START = "episodes/start"
+EPISODE_LENGTH = "episodes/length"
+STATE = "state"
+
+REQUIRED = (FRAMES, ACTIONS, TERMINATIONS, TRUNCATIONS, EPISODE_START, EPISODE_LENGTH)
+"""Columns that every file has; rewards and states may be absent."""
+
+
+@dataclass(frozen=True)
+class DatasetInfo:
+    """What a dataset is of.
+
+    Attributes:
+        env_id: id of the environment, or of the source.
+        action: the action space.
+        frame: what the frames look like and were made from.
+        frame_skip: how often each action was repeated.
+        env_spec: Gymnasium's specification as JSON, where there is one.
+        provenance: who made the file, and how; JSON-serialisable.
+    """
+
+    env_id: str
+    action: ActionSpec
+    frame: FrameSpec
+    frame_skip: int = 1
+    env_spec: str | None = None
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+    def check_same(self, other: DatasetInfo, path: Path) -> None:
+        """Refuse to mix episodes of different sources in one file.
+
+        Raises:
+            DatasetError: `other` is of another environment, action space or frame.
+        """
+        for name in ("env_id", "frame", "frame_skip"):
+            mine, theirs = getattr(self, name), getattr(other, name)
+            if mine != theirs:
+                raise DatasetError(
+                    f"{path} was begun with {name} {mine}, now it is {theirs}: "
+                    "repeat the first command line or pass --force."
+                )
+        self.action.check_environment(other.action.space)
+
+
+def write_info(file: h5py.File, info: DatasetInfo) -> None:
+    """Write the attributes of a file."""
+    attributes = {
+        "format": FORMAT,
+        "version": VERSION,
+        "env_id": info.env_id,
+        "env_spec": info.env_spec or "",
+        "action_space": info.action.to_json(),
+        "frame": info.frame.model_dump_json(),
+        "frame_skip": info.frame_skip,
+        "provenance": json.dumps(info.provenance),
+    }
+    for name, value in attributes.items():
+        file.attrs[name] = value
+
+
+def read_info(file: h5py.File, path: Path) -> DatasetInfo:
+    """Read the attributes of a file.
+
+    Raises:
+        DatasetError: not ours, of a newer version, or damaged.
+    """
+    attributes = dict(file.attrs)
+    if attributes.get("format") != FORMAT:
+        raise DatasetError(
+            f"{path} is HDF5 but no latentwrap dataset (its attribute 'format' is "
+            f"{attributes.get('format')!r}): write one with latentwrap collect."
+        )
+    if attributes.get("version") != VERSION:
+        raise DatasetError(
+            f"{path} has layout version {attributes.get('version')}, this latentwrap reads version "
+            f"{VERSION}: upgrade latentwrap."
+        )
+    try:
+        return DatasetInfo(
+            env_id=str(attributes["env_id"]),
+            action=ActionSpec.from_json(attributes["action_space"]),
+            frame=FrameSpec.parse(json.loads(attributes["frame"])),
+            frame_skip=int(attributes["frame_skip"]),
+            env_spec=attributes["env_spec"] or None,
+            provenance=json.loads(attributes["provenance"]),
+        )
+    except (KeyError, TypeError, ValueError, LatentwrapError) as error:
+        raise DatasetError(f"{path} has damaged attributes ({error}): get it anew.") from None

@@ -1,0 +1,143 @@
+"""What is in a dataset, in numbers and as a picture."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from latentwrap.actions import describe
+from latentwrap.datasets.reader import Dataset
+from latentwrap.pixels import tile
+from latentwrap.types import AnyArray, Frame
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Mean, standard deviation, smallest and largest of some numbers."""
+
+    mean: float
+    std: float
+    min: float
+    max: float
+
+    def __str__(self) -> str:
+        return f"{self.mean:.4g} ± {self.std:.3g} (from {self.min:.4g} to {self.max:.4g})"
+
+
+@dataclass(frozen=True)
+class DatasetSummary:
+    """What is in a dataset.
+
+    Attributes:
+        env_id: of the environment.
+        action_space: in words.
+        frame: height, width, channels.
+        source: the size of the environment's own image, in words.
+        frame_skip: how often each action was repeated.
+        episodes, transitions, frames: counts.
+        lengths: transitions by episode.
+        returns: by episode; `None` without rewards.
+        terminated, truncated: episodes that ended so.
+        states: names and sizes of the `/state` columns.
+        file_bytes: size of the file.
+        frame_bytes, stored_frame_bytes: size of the frames in memory and on disk.
+        codec, chunks: how the frames lie on disk.
+    """
+
+    env_id: str
+    action_space: str
+    frame: tuple[int, int, int]
+    source: str
+    frame_skip: int
+    episodes: int
+    transitions: int
+    frames: int
+    lengths: Spread
+    returns: Spread | None
+    terminated: int
+    truncated: int
+    states: dict[str, int]
+    file_bytes: int
+    frame_bytes: int
+    stored_frame_bytes: int
+    codec: str
+    chunks: tuple[int, ...] | None
+
+    def described(self) -> dict[str, str]:
+        """The summary in words, line by line."""
+        ratio = self.frame_bytes / max(self.stored_frame_bytes, 1)
+        height, width, channels = self.frame
+        return {
+            "environment": self.env_id,
+            "actions": self.action_space,
+            "frames": f"{height}×{width}×{channels}, from {self.source}",
+            "frame skip": str(self.frame_skip),
+            "episodes": (
+                f"{self.episodes} ({self.terminated} terminated, {self.truncated} truncated)"
+            ),
+            "transitions": str(self.transitions),
+            "episode length": str(self.lengths),
+            "return": "no rewards" if self.returns is None else str(self.returns),
+            "state": ", ".join(f"{n} ({k})" for n, k in self.states.items()) or "none",
+            "size on disk": _megabytes(self.file_bytes),
+            "frames on disk": (
+                f"{_megabytes(self.stored_frame_bytes)} ({self.codec}, {ratio:.1f} times smaller "
+                f"than the {_megabytes(self.frame_bytes)} in memory)"
+            ),
+            "chunks": str(self.chunks),
+        }
+
+
+def summarize(dataset: Dataset) -> DatasetSummary:
+    """Count and measure a dataset."""
+    info, returns, storage = dataset.info, dataset.returns(), dataset.storage()
+    spec = info.frame
+    source = "unknown"
+    if spec.source_height is not None:
+        source = f"{spec.source_height}×{spec.source_width}"
+    return DatasetSummary(
+        env_id=info.env_id,
+        action_space=describe(info.action.space),
+        frame=spec.shape,
+        source=source,
+        frame_skip=info.frame_skip,
+        episodes=dataset.num_episodes,
+        transitions=dataset.num_transitions,
+        frames=dataset.num_frames,
+        lengths=_spread(dataset.lengths - 1),
+        returns=None if returns is None else _spread(returns),
+        terminated=int(dataset.terminations.sum()),
+        truncated=int(dataset.truncations.sum()),
+        states={name: int(np.prod(c.shape[1:])) for name, c in dataset.states.items()},
+        file_bytes=dataset.path.stat().st_size,
+        frame_bytes=dataset.frame_bytes,
+        stored_frame_bytes=storage["bytes"],
+        codec=storage["codec"],
+        chunks=storage["chunks"],
+    )
+
+
+def contact_sheet(dataset: Dataset, *, rows: int = 6, columns: int = 10) -> Frame:
+    """Evenly spaced frames of evenly spaced episodes, one episode a row.
+
+    Returns:
+        One picture, uint8 (height, width, C).
+    """
+    episodes = np.unique(np.linspace(0, dataset.num_episodes - 1, rows).astype(int))
+    shown = []
+    for number in episodes:
+        start, length = int(dataset.starts[number]), int(dataset.lengths[number])
+        for row in np.linspace(start, start + length - 1, columns).astype(int):
+            shown.append(dataset.frames(slice(row, row + 1))[0])
+    return tile(np.stack(shown), columns=columns)
+
+
+def _spread(values: AnyArray) -> Spread:
+    numbers: Any = values.astype(np.float64)
+    return Spread(*(float(f(numbers)) for f in (np.mean, np.std, np.min, np.max)))
+
+
+def _megabytes(count: int) -> str:
+    return f"{count / 2**20:.1f} MiB"
