@@ -167,7 +167,7 @@ def train_agent(
     callbacks: list[Callback] = [
         log,
         EvaluateEvery(
-            watched, evaluate_every, evaluation_episodes, seed=watch_seed, path=run.folder
+            watched, evaluate_every, evaluation_episodes, seed=watch_seed, folder=run.folder
         ),
         SaveEvery(run.agent_path, evaluate_every),
     ]

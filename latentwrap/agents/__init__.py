@@ -1,0 +1,25 @@
+"""The bundled agent: soft actor-critic, its callbacks, and how it is evaluated."""
+
+from latentwrap.agents.callbacks import (
+    Callback,
+    EpisodeStats,
+    EvaluateEvery,
+    LogMetrics,
+    SaveEvery,
+)
+from latentwrap.agents.config import SACConfig
+from latentwrap.agents.evaluate import EvaluationResult, RandomPolicy, evaluate_policy
+from latentwrap.agents.sac import SAC
+
+__all__ = [
+    "SAC",
+    "Callback",
+    "EpisodeStats",
+    "EvaluateEvery",
+    "EvaluationResult",
+    "LogMetrics",
+    "RandomPolicy",
+    "SACConfig",
+    "SaveEvery",
+    "evaluate_policy",
+]

@@ -1,0 +1,347 @@
+"""Soft actor-critic (Haarnoja et al. 2018, arXiv:1812.05905) with the habits of SB3."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+from gymnasium import spaces
+
+from latentwrap import storage
+from latentwrap._version import __version__
+from latentwrap.actions import ActionSpec, describe
+from latentwrap.agents.callbacks import Callback, EpisodeStats, ShowProgress
+from latentwrap.agents.config import SACConfig
+from latentwrap.agents.learner import Learner
+from latentwrap.agents.replay import Replay, flat
+from latentwrap.devices import resolve_device
+from latentwrap.errors import CheckpointError, EnvironmentMismatch
+from latentwrap.interrupts import InterruptFlag
+from latentwrap.seeding import child_seeds
+from latentwrap.types import AnyArray
+
+FORMAT = "latentwrap-agent"
+
+
+class SAC:
+    """Learns a squashed Gaussian policy from any Box observation.
+
+    Args:
+        env: a single environment with a Box observation and a finite Box action.
+        seed: of weights, noise, replay, random actions and the first reset; `None` draws one.
+        device: `auto`, `cpu` or `cuda`.
+        config: hyperparameters; `None` takes the defaults.
+        overrides: fields of `SACConfig` by name.
+
+    Attributes:
+        num_timesteps: environment steps so far.
+        interrupted: whether Ctrl-C ended the latest `learn`.
+
+    Raises:
+        EnvironmentMismatch: other observation or action spaces.
+        ConfigError: an unknown or invalid hyperparameter.
+
+    Example:
+        >>> import gymnasium, latentwrap
+        >>> env = gymnasium.make("Pendulum-v1")
+        >>> agent = latentwrap.SAC(env, seed=0, batch_size=32).learn(200)
+        >>> observation, _ = env.reset(seed=0)
+        >>> action, _ = agent.predict(observation, deterministic=True)
+        >>> action.shape
+        (1,)
+    """
+
+    def __init__(
+        self,
+        env: gym.Env[Any, Any],
+        *,
+        seed: int | None = None,
+        device: str = "auto",
+        config: SACConfig | None = None,
+        **overrides: Any,
+    ) -> None:
+        self.env: gym.Env[Any, Any] | None = env
+        self.observation_space = _checked_observations(env)
+        self.action_space = _checked_actions(env)
+        self.config = (config or SACConfig()).replace(**overrides)
+        self.model_fingerprint = _fingerprint_of(env)
+        self.num_timesteps = 0
+        self.interrupted = False
+        learner_seed, replay_seed, space_seed, self._reset_seed = child_seeds(seed, 4)
+        observations = int(np.prod(self.observation_space.shape))
+        actions = int(np.prod(self.action_space.shape))
+        self.learner = Learner(
+            observations,
+            actions,
+            self.config,
+            device=resolve_device(device),
+            seed=learner_seed,
+        )
+        self.replay = Replay(self.config.buffer_size, observations, actions, seed=replay_seed)
+        self.action_space.seed(space_seed)
+
+    def learn(
+        self,
+        total_timesteps: int,
+        *,
+        callback: Callback | Sequence[Callback] | None = None,
+        progress_bar: bool = False,
+    ) -> SAC:
+        """Learn for some more environment steps; Ctrl-C ends after the step in progress.
+
+        Args:
+            total_timesteps: steps to take now.
+            callback: one or several.
+            progress_bar: draw one on standard error.
+        """
+        env = self._require_env()
+        callbacks = _as_list(callback) + ([ShowProgress()] if progress_bar else [])
+        goal = self.num_timesteps + total_timesteps
+        for each in callbacks:
+            each.on_start(self, goal)
+        try:
+            with InterruptFlag() as interrupt:
+                self._interact(env, goal, callbacks, interrupt)
+            self.interrupted = interrupt.raised
+        finally:
+            for each in callbacks:
+                each.on_end(self)
+        return self
+
+    @torch.inference_mode()
+    def predict(
+        self,
+        observation: Any,
+        state: Any = None,
+        episode_start: Any = None,  # noqa: ARG002 - part of SB3's signature
+        deterministic: bool = False,  # noqa: FBT001, FBT002 - likewise
+    ) -> tuple[AnyArray, Any]:
+        """Choose actions.
+
+        Args:
+            observation: one, of the observation space's shape, or a batch of them.
+            state, episode_start: ignored; the policy has no memory.
+            deterministic: the mean action instead of a sample.
+
+        Returns:
+            Actions as the environment takes them, and `state`.
+        """
+        batch = np.asarray(observation, np.float32)
+        single = batch.shape == self.observation_space.shape
+        rows = torch.from_numpy(batch.reshape(1 if single else len(batch), -1))
+        rows = rows.to(self.learner.device)
+        if deterministic:
+            squashed = self.learner.actor.mean_action(rows)
+        else:
+            noise = self.learner.draw_noise(len(rows))
+            squashed = self.learner.actor.sample(rows, noise).action
+        actions = self._unsquash(squashed.cpu().numpy())
+        return (actions[0] if single else actions), state
+
+    def save(self, path: str | Path, *, replay: bool = True) -> None:
+        """Write everything needed to act and to go on learning into one safetensors file.
+
+        Args:
+            path: replaced if it exists.
+            replay: keep the transitions too; without them learning starts from an empty replay.
+        """
+        tensors, document = self.learner.state(), self._document()
+        if replay:
+            stored, document["replay"] = self.replay.state()
+            tensors |= {f"replay.{name}": column for name, column in stored.items()}
+        storage.save(path, tensors, document)
+
+    @classmethod
+    def load(
+        cls, path: str | Path, env: gym.Env[Any, Any] | None = None, *, device: str = "auto"
+    ) -> SAC:
+        """Load an agent that `save` wrote; nothing is unpickled.
+
+        Args:
+            path: the file.
+            env: to act and learn in; `None` can only `predict`.
+            device: `auto`, `cpu` or `cuda`.
+
+        Raises:
+            CheckpointError: missing, foreign or damaged file; or the environment's spaces or
+                latent model are not those that the agent was trained with.
+        """
+        stored = storage.load(path, format=FORMAT, what="agent")
+        document = stored.document
+        try:
+            observations = ActionSpec.from_json(document["observation_space"]).space
+            actions = ActionSpec.from_json(document["action_space"]).space
+            agent = cls(
+                _Spaces(observations, actions),
+                seed=0,
+                device=device,
+                config=SACConfig.parse(document["config"]),
+            )
+            agent._restore(stored)
+        except (KeyError, TypeError, RuntimeError, ValueError) as error:
+            reason = str(error).splitlines()[0].rstrip(".")
+            raise CheckpointError(
+                f"The agent {path} is not of this version of latentwrap: {reason}."
+            ) from None
+        agent.model_fingerprint = document["model_fingerprint"]
+        agent.env = None
+        if env is not None:
+            agent.set_env(env, source=str(path))
+        return agent
+
+    def set_env(self, env: gym.Env[Any, Any], *, source: str = "the agent") -> None:
+        """Act and learn in another environment of the same kind.
+
+        Raises:
+            CheckpointError: other spaces, or another latent model.
+        """
+        for name in ("observation_space", "action_space"):
+            mine, theirs = getattr(self, name), getattr(env, name)
+            if mine.shape != theirs.shape or not (
+                np.allclose(mine.low, theirs.low) and np.allclose(mine.high, theirs.high)
+            ):
+                raise CheckpointError(
+                    f"{source} expects the {name.replace('_', ' ')} {describe(mine)}, the "
+                    f"environment has {describe(theirs)}."
+                )
+        if self.model_fingerprint != _fingerprint_of(env):
+            raise CheckpointError(
+                f"{source} was trained on the latents of another model than this environment's: "
+                "wrap the environment with the model it was trained with."
+            )
+        self.env = env
+
+    def _interact(
+        self,
+        env: gym.Env[Any, Any],
+        goal: int,
+        callbacks: list[Callback],
+        interrupt: InterruptFlag,
+    ) -> None:
+        """Act, remember, update, until the goal."""
+        seed = int(self._reset_seed) if self.num_timesteps == 0 else None
+        observation, _ = env.reset(seed=seed)
+        total, length = 0.0, 0
+        while self.num_timesteps < goal and not interrupt.raised:
+            squashed = self._explore(observation)
+            action = self._unsquash(squashed[None])[0]
+            following, reward, terminated, truncated, _ = env.step(action)
+            self.replay.add(
+                flat(observation), squashed, float(reward), flat(following), terminated=terminated
+            )
+            self.num_timesteps += 1
+            total, length = total + float(reward), length + 1
+            observation = following
+            self._update(callbacks)
+            if terminated or truncated:
+                for each in callbacks:
+                    each.on_episode(self, EpisodeStats(total, length))
+                observation, _ = env.reset()
+                total, length = 0.0, 0
+            if not all([each.on_step(self) for each in callbacks]):
+                break
+
+    def _explore(self, observation: Any) -> AnyArray:
+        """An action in [-1, 1], flat: random at first, then from the policy."""
+        if self.num_timesteps < self.config.learning_starts:
+            return self._squash(self.action_space.sample())
+        with torch.inference_mode():
+            row = torch.from_numpy(flat(observation))[None].to(self.learner.device)
+            sample = self.learner.actor.sample(row, self.learner.draw_noise(1))
+        explored: AnyArray = sample.action[0].cpu().numpy()
+        return explored
+
+    def _update(self, callbacks: list[Callback]) -> None:
+        if self.num_timesteps <= self.config.learning_starts:
+            return
+        for _ in range(self.config.gradient_steps):
+            batch = self.replay.sample(self.config.batch_size, self.learner.device)
+            metrics = self.learner.update(batch)
+            for each in callbacks:
+                each.on_update(self, metrics)
+
+    def _squash(self, action: AnyArray) -> AnyArray:
+        low, high = self.action_space.low, self.action_space.high
+        return flat(2 * (action - low) / (high - low) - 1)
+
+    def _unsquash(self, squashed: AnyArray) -> AnyArray:
+        """Rows in [-1, 1] to actions of the environment, (B, ...)."""
+        space = self.action_space
+        shaped = squashed.reshape(len(squashed), *space.shape)
+        actions = space.low + (shaped + 1) / 2 * (space.high - space.low)
+        return np.clip(actions, space.low, space.high).astype(space.dtype)
+
+    def _document(self) -> dict[str, Any]:
+        return {
+            "format": FORMAT,
+            "latentwrap": __version__,
+            "config": self.config.model_dump(mode="json"),
+            "observation_space": ActionSpec(self.observation_space).to_json(),
+            "action_space": ActionSpec(self.action_space).to_json(),
+            "model_fingerprint": self.model_fingerprint,
+            "num_timesteps": self.num_timesteps,
+        }
+
+    def _restore(self, stored: storage.Stored) -> None:
+        self.learner.restore(stored.tensors)
+        self.num_timesteps = int(stored.document["num_timesteps"])
+        if "replay" in stored.document:
+            prefix = "replay."
+            columns = {
+                name.removeprefix(prefix): column
+                for name, column in stored.tensors.items()
+                if name.startswith(prefix)
+            }
+            self.replay.restore(columns, stored.document["replay"])
+
+    def _require_env(self) -> gym.Env[Any, Any]:
+        if self.env is None:
+            raise EnvironmentMismatch(
+                "Learning requires an environment: pass env to SAC.load, or call set_env."
+            )
+        return self.env
+
+
+class _Spaces(gym.Env[Any, Any]):
+    """Stands for an environment where only its spaces matter."""
+
+    def __init__(self, observations: spaces.Space[Any], actions: spaces.Space[Any]) -> None:
+        self.observation_space, self.action_space = observations, actions
+
+
+def _checked_observations(env: gym.Env[Any, Any]) -> spaces.Box:
+    space = env.observation_space
+    if not isinstance(space, spaces.Box):
+        raise EnvironmentMismatch(
+            f"SAC requires a Box observation, got {space}: wrap the environment in "
+            "latentwrap.LatentObservation or gymnasium.wrappers.FlattenObservation."
+        )
+    return space
+
+
+def _checked_actions(env: gym.Env[Any, Any]) -> spaces.Box:
+    space = env.action_space
+    if not isinstance(space, spaces.Box) or not space.is_bounded("both"):
+        raise EnvironmentMismatch(
+            f"SAC requires a Box action with finite bounds, got {space}: wrap the environment, "
+            "for example in gymnasium.wrappers.RescaleAction."
+        )
+    return space
+
+
+def _fingerprint_of(env: gym.Env[Any, Any]) -> str | None:
+    """Which latent model the observations come from, if from one."""
+    if not env.has_wrapper_attr("model_fingerprint"):
+        return None
+    fingerprint: str | None = env.get_wrapper_attr("model_fingerprint")
+    return fingerprint
+
+
+def _as_list(callback: Callback | Sequence[Callback] | None) -> list[Callback]:
+    if callback is None:
+        return []
+    return [callback] if isinstance(callback, Callback) else list(callback)
