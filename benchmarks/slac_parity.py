@@ -27,7 +27,6 @@ from torch import Tensor
 
 from latentwrap.actions import ActionSpec
 from latentwrap.models import SLACConfig, SLACModel, WindowTensors
-from latentwrap.models.base import frames_to_float
 from latentwrap.pixels import FrameSpec
 
 WINDOWS, ACTIONS, SIZE, ACTION_SIZE = 32, 8, 64, 2
@@ -35,8 +34,8 @@ TOLERANCE = 1e-4
 
 # Ours → theirs; each is a sub-network with the same layers in the same order.
 _PAIRS = {
-    "encoder": "encoder",
-    "decoder": "decoder",
+    "networks.encoder": "encoder",
+    "networks.decoder": "decoder",
     "z1_posterior_first": "z1_posterior_init",
     "z1_posterior": "z1_posterior",
     "z1_prior": "z1_prior",
@@ -94,7 +93,7 @@ def _our_model() -> SLACModel:
 @torch.no_grad()
 def _copy_weights(peer: Any, ours: SLACModel) -> None:
     for our_name, peer_name in _PAIRS.items():
-        mine = list(getattr(ours, our_name).parameters())
+        mine = list(ours.get_submodule(our_name).parameters())
         theirs = list(getattr(peer, peer_name).parameters())
         for target, source in zip(mine, theirs, strict=True):
             target.copy_(source)
@@ -135,8 +134,7 @@ def _compare(peer: Any, ours: SLACModel, windows: WindowTensors) -> dict[str, fl
     mean, std, z1, z2 = peer.sample_posterior(features, actions)
     torch.manual_seed(1)
     kl, image, reward = peer.calculate_loss(states, actions, rewards, done)
-    images = frames_to_float(windows.frames.flatten(0, 1))
-    our_features = ours.encoder(images).unflatten(0, features.shape[:2])
+    our_features = ours.encode(windows.frames.flatten(0, 1)).unflatten(0, features.shape[:2])
     posterior = ours.infer(our_features, actions, noise)
     terms = ours.loss(windows, noise).terms
     pairs = {

@@ -158,17 +158,3 @@ def map_belief(function: Callable[..., Tensor], *beliefs: B) -> B:
     """
     kind = cast(Any, type(beliefs[0]))
     return cast(B, kind(*(function(*tensors) for tensors in zip(*beliefs, strict=True))))
-
-
-def frames_to_float(frames: Tensor) -> Tensor:
-    """uint8 (N, H, W, C) to float32 (N, C, H, W) in [0, 1].
-
-    The memory stays in H, W, C order, which is the `channels_last` format that convolutions
-    on CPU and GPU are fastest in.
-    """
-    return frames.permute(0, 3, 1, 2).float().div_(255)
-
-
-def floats_to_frames(images: Tensor) -> Tensor:
-    """float32 (N, C, H, W) to uint8 (N, H, W, C); values outside [0, 1] are clipped."""
-    return images.clamp(0, 1).mul(255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous()

@@ -1,11 +1,11 @@
 """The networks that a latent model is built from.
 
-Frames are float32 (N, C, H, W) in [0, 1] here; only this file and `latentwrap.pixels` know
-their size.
+Only this file and `latentwrap.pixels` know the size of frames.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 import torch
@@ -18,6 +18,7 @@ from latentwrap.pixels import FrameSpec
 
 _SLOPE = 0.2
 _STRIDE = 16  # of every encoder here, and of every decoder back
+_PATCH = 4
 
 
 class GaussianHead(nn.Module):
@@ -44,13 +45,50 @@ class GaussianHead(nn.Module):
         return Gaussian(mean, F.softplus(raw) + self.min_std)
 
 
-class PaperEncoder(nn.Module):
-    """SLAC's encoder: five convolutions, LeakyReLU after each; (N, C, H, W) to (N, outputs)."""
+class PixelNetworks(nn.Module, ABC):
+    """Encoder and decoder, and the form in which they hold pixels.
 
-    def __init__(self, frame: FrameSpec, outputs: int) -> None:
+    That form is any rearrangement of the frame's pixels as floats in [0, 1]; likelihoods are
+    computed in it, since a sum over pixels does not depend on their order.
+    """
+
+    encoder: nn.Module
+    decoder: nn.Module
+
+    @abstractmethod
+    def pixels(self, frames: Tensor) -> Tensor:
+        """uint8 frames (N, H, W, C) to float32 pixels."""
+
+    @abstractmethod
+    def frames(self, pixels: Tensor) -> Tensor:
+        """Float pixels to uint8 frames (N, H, W, C); values outside [0, 1] are clipped."""
+
+    def encode(self, pixels: Tensor) -> Tensor:
+        """Features, float32 (N, features)."""
+        features: Tensor = self.encoder(pixels)
+        return features
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Mean pixels given latents (N, d)."""
+        pixels: Tensor = self.decoder(latents)
+        return pixels
+
+
+class PaperNetworks(PixelNetworks):
+    """SLAC's convolutions; LeakyReLU after every layer, the last ones included.
+
+    Pixels are (N, C, H, W).
+
+    Args:
+        frame: what the frames look like.
+        features: size of the encoder's output.
+        latent: size of the decoder's input.
+    """
+
+    def __init__(self, frame: FrameSpec, features: int, latent: int) -> None:
         super().__init__()
         height, width = grid(frame)
-        self.net = nn.Sequential(
+        self.encoder = nn.Sequential(
             nn.Conv2d(frame.channels, 32, 5, 2, 2),  # (32, H/2, W/2)
             nn.LeakyReLU(_SLOPE),
             nn.Conv2d(32, 64, 3, 2, 1),  # (64, H/4, W/4)
@@ -59,24 +97,13 @@ class PaperEncoder(nn.Module):
             nn.LeakyReLU(_SLOPE),
             nn.Conv2d(128, 256, 3, 2, 1),  # (256, H/16, W/16)
             nn.LeakyReLU(_SLOPE),
-            nn.Conv2d(256, outputs, (height, width)),  # (outputs, 1, 1)
+            nn.Conv2d(256, features, (height, width)),  # (features, 1, 1)
             nn.LeakyReLU(_SLOPE),
+            nn.Flatten(),
         )
-
-    def forward(self, frames: Tensor) -> Tensor:
-        """Features, (N, outputs)."""
-        features: Tensor = self.net(frames).flatten(1)
-        return features
-
-
-class PaperDecoder(nn.Module):
-    """SLAC's decoder, the encoder's mirror, LeakyReLU after the last layer too."""
-
-    def __init__(self, inputs: int, frame: FrameSpec) -> None:
-        super().__init__()
-        height, width = grid(frame)
-        self.net = nn.Sequential(
-            nn.ConvTranspose2d(inputs, 256, (height, width)),  # (256, H/16, W/16)
+        self.decoder = nn.Sequential(
+            nn.Unflatten(1, (latent, 1, 1)),
+            nn.ConvTranspose2d(latent, 256, (height, width)),  # (256, H/16, W/16)
             nn.LeakyReLU(_SLOPE),
             nn.ConvTranspose2d(256, 128, 3, 2, 1, 1),  # (128, H/8, W/8)
             nn.LeakyReLU(_SLOPE),
@@ -88,46 +115,48 @@ class PaperDecoder(nn.Module):
             nn.LeakyReLU(_SLOPE),
         )
 
-    def forward(self, latents: Tensor) -> Tensor:
-        """Mean frames, (N, C, H, W), from latents (N, inputs)."""
-        frames: Tensor = self.net(latents[:, :, None, None])
-        return frames
+    def pixels(self, frames: Tensor) -> Tensor:
+        """(N, C, H, W); the memory stays in H, W, C order, which convolutions are fastest in."""
+        return _unit_floats(frames.permute(0, 3, 1, 2))
+
+    def frames(self, pixels: Tensor) -> Tensor:
+        """(N, H, W, C)."""
+        return _bytes(pixels.permute(0, 2, 3, 1))
 
 
-class PatchEncoder(nn.Module):
-    """A cheap encoder: 4×4 patches, two convolutions, one linear layer."""
+class PatchNetworks(PixelNetworks):
+    """Cheap networks on 4×4 patches: no convolution ever sees the full resolution.
 
-    def __init__(self, frame: FrameSpec, outputs: int, widths: Sequence[int]) -> None:
+    Pixels are (N, 16 C, H/4, W/4), a patch's pixels as channels. Rearranging the frames as
+    bytes, once, spares the networks all traffic of full-size feature maps.
+
+    Args:
+        frame: what the frames look like.
+        features: size of the encoder's output.
+        latent: size of the decoder's input.
+        widths: channels at 1/4, 1/8 and 1/16 of the resolution.
+    """
+
+    def __init__(self, frame: FrameSpec, features: int, latent: int, widths: Sequence[int]) -> None:
         super().__init__()
         height, width = grid(frame)
         first, second, third = widths
-        self.net = nn.Sequential(
-            nn.Conv2d(frame.channels, first, 4, 4),  # (first, H/4, W/4)
+        patch = _PATCH * _PATCH * frame.channels
+        self._channels = frame.channels
+        self.encoder = nn.Sequential(
+            nn.Conv2d(patch, first, 1),  # (first, H/4, W/4)
             nn.LeakyReLU(_SLOPE),
             nn.Conv2d(first, second, 3, 2, 1),  # (second, H/8, W/8)
             nn.LeakyReLU(_SLOPE),
             nn.Conv2d(second, third, 3, 2, 1),  # (third, H/16, W/16)
             nn.LeakyReLU(_SLOPE),
             nn.Flatten(),
-            nn.Linear(third * height * width, outputs),
+            nn.Linear(third * height * width, features),
             nn.LeakyReLU(_SLOPE),
         )
-
-    def forward(self, frames: Tensor) -> Tensor:
-        """Features, (N, outputs)."""
-        features: Tensor = self.net(frames)
-        return features
-
-
-class PatchDecoder(nn.Module):
-    """A cheap decoder: convolutions on small maps, whose channels are then laid out as pixels."""
-
-    def __init__(self, inputs: int, frame: FrameSpec, widths: Sequence[int]) -> None:
-        super().__init__()
-        first, second, third = widths
-        self._grid = grid(frame)
-        self.stem = nn.Linear(inputs, third * self._grid[0] * self._grid[1])
-        self.net = nn.Sequential(
+        self.decoder = nn.Sequential(
+            nn.Linear(latent, third * height * width),
+            nn.Unflatten(1, (third, height, width)),
             nn.LeakyReLU(_SLOPE),
             nn.Conv2d(third, 4 * second, 3, 1, 1),
             nn.PixelShuffle(2),  # (second, H/8, W/8)
@@ -135,14 +164,21 @@ class PatchDecoder(nn.Module):
             nn.Conv2d(second, 4 * first, 3, 1, 1),
             nn.PixelShuffle(2),  # (first, H/4, W/4)
             nn.LeakyReLU(_SLOPE),
-            nn.Conv2d(first, 16 * frame.channels, 1),
-            nn.PixelShuffle(4),  # (C, H, W)
+            nn.Conv2d(first, patch, 1),  # (16 C, H/4, W/4)
         )
 
-    def forward(self, latents: Tensor) -> Tensor:
-        """Mean frames, (N, C, H, W), from latents (N, inputs)."""
-        frames: Tensor = self.net(self.stem(latents).unflatten(1, (-1, *self._grid)))
-        return frames
+    def pixels(self, frames: Tensor) -> Tensor:
+        """(N, 16 C, H/4, W/4), channels last in memory."""
+        count, height, width, channels = frames.shape
+        split = frames.reshape(count, height // _PATCH, _PATCH, width // _PATCH, _PATCH, channels)
+        patches = split.transpose(2, 3).flatten(3)  # (N, H/4, W/4, 16 C), a copy of bytes
+        return _unit_floats(patches.permute(0, 3, 1, 2))
+
+    def frames(self, pixels: Tensor) -> Tensor:
+        """(N, H, W, C)."""
+        patches = _bytes(pixels.permute(0, 2, 3, 1))
+        split = patches.unflatten(3, (_PATCH, _PATCH, self._channels)).transpose(2, 3)
+        return split.flatten(3, 4).flatten(1, 2).contiguous()
 
 
 def mlp(inputs: int, outputs: int, hidden: Sequence[int]) -> nn.Sequential:
@@ -175,3 +211,11 @@ def initialize(module: nn.Module, generator: torch.Generator) -> None:
             nn.init.xavier_uniform_(layer.weight, generator=generator)
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
+
+
+def _unit_floats(pixels: Tensor) -> Tensor:
+    return pixels.float().div_(255)
+
+
+def _bytes(pixels: Tensor) -> Tensor:
+    return pixels.clamp(0, 1).mul(255).round().to(torch.uint8).contiguous()

@@ -6,25 +6,18 @@ from typing import ClassVar, Literal, NamedTuple
 
 import torch
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from latentwrap.actions import ActionSpec
 from latentwrap.config import Config
-from latentwrap.models.base import (
-    LatentModel,
-    LossTerms,
-    WindowTensors,
-    floats_to_frames,
-    frames_to_float,
-)
-from latentwrap.models.distributions import Gaussian, fixed_std_log_prob, kl_divergence
+from latentwrap.models.base import LatentModel, LossTerms, WindowTensors
+from latentwrap.models.distributions import Gaussian, fixed_variance_log_prob, kl_divergence
 from latentwrap.models.networks import (
     GaussianHead,
-    PaperDecoder,
-    PaperEncoder,
-    PatchDecoder,
-    PatchEncoder,
+    PaperNetworks,
+    PatchNetworks,
+    PixelNetworks,
     initialize,
 )
 from latentwrap.pixels import FrameSpec
@@ -113,7 +106,7 @@ class SLACModel(LatentModel):
         def head(inputs: int, outputs: int, *, min_std: float = 1e-5) -> GaussianHead:
             return GaussianHead(inputs, outputs, config.hidden, min_std=min_std)
 
-        self.encoder, self.decoder = _pixel_networks(config, frame_spec, latent)
+        self.networks = _pixel_networks(config, frame_spec, latent)
         # q(z1_1|x_1), q(z1_{t+1}|x_{t+1}, z2_t, a_t)
         self.z1_posterior_first = head(config.features, config.z1)
         self.z1_posterior = head(config.features + config.z2 + action, config.z1)
@@ -163,12 +156,11 @@ class SLACModel(LatentModel):
         return torch.cat([belief.z1, belief.z2], dim=-1)
 
     def decode(self, belief: SLACBelief) -> Tensor:
-        return floats_to_frames(self.decoder(self.latent(belief)))
+        return self.networks.frames(self.networks.decode(self.latent(belief)))
 
     def encode(self, frames: Tensor) -> Tensor:
         """Features of uint8 frames (N, H, W, C); float32 (N, features)."""
-        features: Tensor = self.encoder(frames_to_float(frames))
-        return features
+        return self.networks.encode(self.networks.pixels(frames))
 
     def fit_rewards(self, mean: float, std: float) -> None:
         if self.config.standardize_rewards:
@@ -177,15 +169,15 @@ class SLACModel(LatentModel):
     def loss(self, windows: WindowTensors, noise: Tensor) -> LossTerms:
         """−log p(x, r|z) + KL(q ‖ p), summed over time and pixels, averaged over windows."""
         count, steps = windows.frames.shape[:2]
-        images = frames_to_float(windows.frames.flatten(0, 1))
-        features = self.encoder(images).unflatten(0, (count, steps))
+        pixels = self.networks.pixels(windows.frames.flatten(0, 1))
+        features = self.networks.encode(pixels).unflatten(0, (count, steps))
         posterior = self.infer(features, windows.actions, noise)
         prior = self.prior(posterior.z2, windows.actions)
         z = torch.cat([posterior.z1, posterior.z2], dim=-1)
         terms = {
             # Σ_t KL(q(z1_{t+1}|x_{t+1}, z2_t, a_t) ‖ p(z1_{t+1}|z2_t, a_t)); z2 has q = p
             "kl": kl_divergence(posterior.q, prior).sum() / count,
-            "image": self._image_loss(z, images) / count,
+            "image": self._image_loss(z, pixels) / count,
             **self._transition_losses(z, windows),
         }
         return LossTerms(self._weigh(terms), terms)
@@ -239,10 +231,10 @@ class SLACModel(LatentModel):
         noise1, noise2 = noise.split([self.config.z1, self.config.z2], dim=-1)
         return noise1, noise2
 
-    def _image_loss(self, z: Tensor, images: Tensor) -> Tensor:
+    def _image_loss(self, z: Tensor, pixels: Tensor) -> Tensor:
         # −Σ_t log p(x_t|z1_t, z2_t) = −Σ_t log N(x_t; decoder(z_t), decoder_var)
-        mean = self.decoder(z.flatten(0, 1))
-        return -fixed_std_log_prob(mean, images, self.config.decoder_var).sum()
+        mean = self.networks.decode(z.flatten(0, 1))
+        return -fixed_variance_log_prob(mean, pixels, self.config.decoder_var)
 
     def _transition_losses(self, z: Tensor, windows: WindowTensors) -> dict[str, Tensor]:
         inputs = (z[:, :-1], windows.actions, z[:, 1:])
@@ -270,10 +262,7 @@ class SLACModel(LatentModel):
         return torch.stack([weights[name] * term for name, term in terms.items()]).sum()
 
 
-def _pixel_networks(
-    config: SLACConfig, frame: FrameSpec, latent: int
-) -> tuple[nn.Module, nn.Module]:
+def _pixel_networks(config: SLACConfig, frame: FrameSpec, latent: int) -> PixelNetworks:
     if config.network == "paper":
-        return PaperEncoder(frame, config.features), PaperDecoder(latent, frame)
-    encoder = PatchEncoder(frame, config.features, config.widths)
-    return encoder, PatchDecoder(latent, frame, config.widths)
+        return PaperNetworks(frame, config.features, latent)
+    return PatchNetworks(frame, config.features, latent, config.widths)

@@ -10,7 +10,6 @@ from torch.distributions import Bernoulli, Normal, kl_divergence
 
 from latentwrap.actions import ActionSpec
 from latentwrap.models import SLACConfig, SLACModel, WindowTensors
-from latentwrap.models.base import frames_to_float
 from latentwrap.models.distributions import Gaussian
 from latentwrap.pixels import FrameSpec
 
@@ -51,11 +50,11 @@ def written_out_loss(model: SLACModel, windows: WindowTensors, noise: Tensor) ->
     terms = {name: torch.zeros(()) for name in ("kl", "image", "reward", "termination")}
     sizes = [model.config.z1, model.config.z2]
     for frames, actions, rewards, ends, eps in zip(*windows, noise, strict=True):
-        images = frames.permute(0, 3, 1, 2) / 255
+        pixels = model.networks.pixels(frames)
         z1 = z2 = previous = None
         for t in range(len(frames)):
             eps1, eps2 = eps[t].split(sizes)
-            feature = model.encoder(images[t : t + 1])[0]
+            feature = model.networks.encode(pixels[t : t + 1])[0]
             if previous is None:
                 q = normal(model.z1_posterior_first(feature))
                 p = Normal(torch.zeros(sizes[0]), torch.ones(sizes[0]))
@@ -70,8 +69,9 @@ def written_out_loss(model: SLACModel, windows: WindowTensors, noise: Tensor) ->
             z2 = p2.loc + p2.scale * eps2
             z = torch.cat([z1, z2])
             terms["kl"] = terms["kl"] + kl_divergence(q, p).sum()
-            decoded = Normal(model.decoder(z[None])[0], model.config.decoder_var**0.5)
-            terms["image"] = terms["image"] - decoded.log_prob(images[t]).sum()
+            mean = model.networks.decode(z[None])[0]
+            decoded = Normal(mean, model.config.decoder_var**0.5)
+            terms["image"] = terms["image"] - decoded.log_prob(pixels[t]).sum()
             if previous is not None:
                 transition = torch.cat([previous, actions[t - 1], z])
                 reward = normal(model.reward(transition))
@@ -118,7 +118,7 @@ def test_gradients_are_those_of_the_written_out_bound() -> None:
 def test_filtering_step_by_step_is_inference_over_the_window(sampled: bool) -> None:
     model, windows = make_model(), make_windows()
     noise = make_noise(model, windows) if sampled else None
-    features = model.encoder(frames_to_float(windows.frames.flatten(0, 1)))
+    features = model.encode(windows.frames.flatten(0, 1))
     posterior = model.infer(
         features.unflatten(0, windows.frames.shape[:2]),
         windows.actions,
@@ -158,8 +158,8 @@ def test_decoded_frames_are_bytes_of_the_decoder_mean() -> None:
     frames = model.decode(belief)
     assert frames.dtype == torch.uint8
     assert frames.shape == (3, *FRAME.shape)
-    mean = model.decoder(model.latent(belief)).clamp(0, 1).permute(0, 2, 3, 1)
-    assert (frames / 255 - mean).abs().max() <= 0.5 / 255 + 1e-6
+    mean = model.networks.decode(model.latent(belief)).clamp(0, 1)
+    assert (model.networks.pixels(frames) - mean).abs().max() <= 0.5 / 255 + 1e-6
 
 
 def test_rewards_are_standardised_when_asked() -> None:
