@@ -178,7 +178,7 @@ def _race(peer: Any, ours: SLACModel, windows: WindowTensors, *, rounds: int) ->
     for turn in range(rounds + 2):
         for name, update in (("slac.pytorch", peer_update), ("latentwrap", our_update)):
             seconds = _seconds(update)
-            if turn >= 2:  # noqa: PLR2004 - the first turns warm up
+            if turn >= 2:  # the first turns warm up
                 times[name].append(seconds)
     return {name: statistics.median(values) for name, values in times.items()}
 

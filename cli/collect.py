@@ -42,6 +42,7 @@ from latentwrap.cli.common import (
 @click.pass_context
 def command(
     ctx: click.Context,
+    /,
     *,
     env_id: str,
     output: Path,
@@ -54,7 +55,7 @@ def command(
     force: bool,
     as_json: bool,
 ) -> None:
-    """Run a policy in ENV_ID and write what it saw as a dataset.
+    r"""Run a policy in ENV_ID and write what it saw as a dataset.
 
     ENV_ID is any Gymnasium id, also module:id, whose observation or render is an image.
 

@@ -16,7 +16,7 @@ from latentwrap.cli.common import Report, Verb, output_option, path_argument, ve
 @click.option("--force", is_flag=True, help="Replace the PNG file.")
 @verb_options
 def command(*, data: Path, output: Path | None, force: bool, as_json: bool) -> None:
-    """Show what is in DATA.h5: shapes, episodes, returns, size on disk.
+    r"""Show what is in DATA.h5: shapes, episodes, returns, size on disk.
 
     \b
     Example:

@@ -22,18 +22,26 @@ _VERBS = {
 class _Verbs(click.Group):
     """A group whose commands live in modules of their own."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
         """Names in the order in which they are used."""
         return list(_VERBS)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+    def get_command(
+        self,
+        ctx: click.Context,  # noqa: ARG002
+        cmd_name: str,
+    ) -> click.Command | None:
         """Load one command."""
         if cmd_name not in _VERBS:
             return None
         command: click.Command = importlib.import_module(f"latentwrap.cli.{cmd_name}").command
         return command
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+    def format_commands(
+        self,
+        ctx: click.Context,  # noqa: ARG002
+        formatter: click.HelpFormatter,
+    ) -> None:
         """List the commands without loading them."""
         with formatter.section("Commands"):
             formatter.write_dl(list(_VERBS.items()))
@@ -42,7 +50,7 @@ class _Verbs(click.Group):
 @click.group(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, package_name="latentwrap")
 def main() -> None:
-    """Turn pixel observations into filtered latent states.
+    r"""Turn pixel observations into filtered latent states.
 
     \b
     A first tour:

@@ -43,7 +43,7 @@ def command(
     device: str,
     as_json: bool,
 ) -> None:
-    """Evaluate the agent in the folder RUN and record a video.
+    r"""Evaluate the agent in the folder RUN and record a video.
 
     The video shows the frame on the left and what the model believes it sees on the right.
 

@@ -48,6 +48,7 @@ _DIVERGED = 1
 @click.pass_context
 def command(
     ctx: click.Context,
+    /,
     *,
     data: Path,
     output: Path,
@@ -63,7 +64,7 @@ def command(
     as_json: bool,
     **named: float | None,
 ) -> None:
-    """Train a latent model on DATA.h5.
+    r"""Train a latent model on DATA.h5.
 
     Ctrl-C stops early and still leaves a checkpoint; --resume goes on.
 

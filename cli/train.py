@@ -41,6 +41,7 @@ from latentwrap.cli.common import (
 @click.pass_context
 def command(
     ctx: click.Context,
+    /,
     *,
     env_id: str,
     model: Path,
@@ -55,7 +56,7 @@ def command(
     force: bool,
     as_json: bool,
 ) -> None:
-    """Train SAC in ENV_ID on the latents of a pretrained model.
+    r"""Train SAC in ENV_ID on the latents of a pretrained model.
 
     \b
     Example:

@@ -6,6 +6,7 @@ if __name__ != "latentwrap.datasets":
 from latentwrap.datasets.collect import CollectResult, collect
 from latentwrap.datasets.episodes import Episode
 from latentwrap.datasets.layout import DatasetInfo
+from latentwrap.datasets.policies import NoisePolicy, Policy, RandomPolicy
 from latentwrap.datasets.reader import Dataset
 from latentwrap.datasets.sampler import EpisodeSplit, Windows, WindowSampler, split_episodes
 from latentwrap.datasets.summary import DatasetSummary, contact_sheet, summarize
@@ -19,6 +20,9 @@ __all__ = [
     "DatasetWriter",
     "Episode",
     "EpisodeSplit",
+    "NoisePolicy",
+    "Policy",
+    "RandomPolicy",
     "WindowSampler",
     "Windows",
     "collect",

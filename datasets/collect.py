@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import gymnasium as gym
 import numpy as np
 from gymnasium.envs.registration import EnvSpec
-from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv, VectorEnv
+from gymnasium.vector import VectorEnv
 
 from latentwrap._version import __version__
 from latentwrap.actions import ActionSpec
 from latentwrap.datasets.episodes import EpisodeBuilder, states_of
 from latentwrap.datasets.layout import DatasetInfo
 from latentwrap.datasets.policies import NoisePolicy, Policy, RandomPolicy
+from latentwrap.datasets.workers import EnvMaker, make_vector, spec_json
 from latentwrap.datasets.writer import DatasetWriter
-from latentwrap.envs.making import FrameSkip, RenderFrame, find_spec, make_env
+from latentwrap.envs.making import find_spec
 from latentwrap.errors import ConfigError, did_you_mean
 from latentwrap.interrupts import InterruptFlag
 from latentwrap.pixels import DEFAULT_SIZE
@@ -27,10 +30,10 @@ from latentwrap.progress import Bar, bar
 from latentwrap.seeding import child_seeds
 from latentwrap.types import AnyArray, BoolArray, FloatArray, Frames
 
-POLICIES: dict[str, Callable[[gym.Space[Any], int], Policy]] = {
-    "random": RandomPolicy,
-    "noise": NoisePolicy,
-}
+PolicyMaker: TypeAlias = Callable[[gym.Space[Any], int], Policy]
+"""Makes a policy from the action space of one environment and a seed."""
+
+POLICIES: dict[str, PolicyMaker] = {"random": RandomPolicy, "noise": NoisePolicy}
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,11 @@ class CollectResult:
     seconds: float
     interrupted: bool
 
+    @property
+    def frames(self) -> int:
+        """Rows in the file: every episode has one frame more than transitions."""
+        return self.transitions + self.episodes
+
 
 def collect(
     env_id: str | EnvSpec,
@@ -60,11 +68,12 @@ def collect(
     *,
     steps: int,
     num_envs: int = 1,
-    policy: str | Callable[[gym.Space[Any], int], Policy] = "random",
+    policy: str | PolicyMaker = "random",
     frame_skip: int = 1,
     seed: int = 0,
     height: int = DEFAULT_SIZE,
     width: int = DEFAULT_SIZE,
+    env_kwargs: Mapping[str, Any] | None = None,
     force: bool = False,
     resume: bool = False,
     show_progress: bool = False,
@@ -74,21 +83,27 @@ def collect(
     Every finished episode is safe at once: if the process dies, `resume=True` goes on with
     all of them. Ctrl-C ends the collection and keeps what there is.
 
+    With several environments each runs in a spawned process, so a script needs Python's
+    `if __name__ == "__main__":` around the call, and a policy of its own stays here.
+
     Args:
         env_id: a Gymnasium id, `module:id`, or a specification; its observation or render must
             be an image.
         path: the HDF5 file to write.
-        steps: agent transitions in total, over all environments.
+        steps: agent transitions in total, over all environments; the file holds exactly these.
         num_envs: environments that run at a time, each in a process of its own if above one.
         policy: `random`, `noise`, or a function of an action space and a seed that makes one.
         frame_skip: how often each action is repeated, rewards summed.
         seed: of the environments (`seed + i`) and of the policy.
-        height, width: of the frames.
+        height: of the frames.
+        width: of the frames.
+        env_kwargs: passed on to the environment.
         force: replace an existing file.
         resume: keep the episodes of an interrupted collection.
         show_progress: draw a progress bar on standard error.
 
     Raises:
+        ConfigError: an argument that is out of its range, or an unknown policy.
         EnvironmentMismatch: no such environment, or it gives no image.
         OutputExists: the file exists, or an interrupted collection of it.
         DatasetError: a reward that is not finite, or no whole episode.
@@ -98,22 +113,22 @@ def collect(
         >>> collect("CarRacing-v3", "car.h5", steps=20_000, num_envs=2)  # doctest: +SKIP
     """
     started = time.monotonic()
+    _require_positive(steps=steps, num_envs=num_envs, frame_skip=frame_skip)
     make_policy = _policy_maker(policy)
     spec = find_spec(env_id) if isinstance(env_id, str) else env_id
+    make = EnvMaker(spec, frame_skip, height, width, dict(env_kwargs or {}))
     name = env_id if isinstance(env_id, str) else spec.id
-    probe = _make_one(spec, frame_skip, height, width)
-    info = _describe(probe, name, frame_skip, seed=seed, policy=str(policy))
-    probe.close()
-    with DatasetWriter(path, info, force=force, resume=resume) as writer:
-        run_seed, policy_seed = child_seeds(seed + writer.episodes, 2)
-        envs = _make_envs(spec, num_envs, frame_skip, height, width)
-        first_seed = seed if not writer.episodes else run_seed % 2**31
-        collector = _Collector(envs, make_policy(probe.action_space, policy_seed), info, writer)
-        with bar("Collecting", steps, show=show_progress) as progress, InterruptFlag() as interrupt:
-            try:
-                collector.run(steps, first_seed, interrupt, progress)
-            finally:
-                envs.close()
+    policy_name = policy if isinstance(policy, str) else getattr(policy, "__name__", "custom")
+    info = _describe(make, name, seed=seed, policy=policy_name)
+    with (
+        DatasetWriter(path, info, force=force, resume=resume) as writer,
+        closing(make_vector(make, num_envs)) as envs,
+        bar("Collecting", steps, show=show_progress) as progress,
+        InterruptFlag() as interrupt,
+    ):
+        seeds = _Seeds.of(seed, episodes=writer.episodes)
+        collector = _Collector(make_policy(info.action.space, seeds.policy), info, writer)
+        collector.run(envs, steps, seeds.environments, interrupt, progress)
     return CollectResult(
         path=writer.path,
         episodes=writer.episodes,
@@ -124,36 +139,52 @@ def collect(
     )
 
 
+@dataclass(frozen=True)
+class _Seeds:
+    """Seed of the first environment, and of the policy."""
+
+    environments: int
+    policy: int
+
+    @classmethod
+    def of(cls, seed: int, *, episodes: int) -> _Seeds:
+        """A run that goes on after some episodes must not repeat them."""
+        run, policy = child_seeds(seed + episodes, 2)
+        return cls(run % 2**31 if episodes else seed, policy)
+
+
 class _Collector:
     """Steps a vector environment and cuts its stream into episodes."""
 
-    def __init__(
-        self,
-        envs: VectorEnv[Any, Any, Any],
-        policy: Policy,
-        info: DatasetInfo,
-        writer: DatasetWriter,
-    ) -> None:
-        self._envs, self._policy, self._writer = envs, policy, writer
-        self._flatten = info.action.flatten
-        self._builders: list[EpisodeBuilder | None] = [None] * envs.num_envs
+    def __init__(self, policy: Policy, info: DatasetInfo, writer: DatasetWriter) -> None:
+        self._policy, self._writer = policy, writer
+        self._action = info.action
+        self._builders: list[EpisodeBuilder | None] = []
         self.returns: list[float] = []
 
-    def run(self, steps: int, seed: int, interrupt: InterruptFlag, progress: Bar) -> None:
+    def run(
+        self,
+        envs: VectorEnv[Any, Any, Any],
+        steps: int,
+        seed: int,
+        interrupt: InterruptFlag,
+        progress: Bar,
+    ) -> None:
         """Step until the file holds `steps` transitions, or Ctrl-C."""
         taken = self._writer.transitions
         progress.move_to(taken)
-        frames, infos = self._envs.reset(seed=seed)
-        self._begin(np.ones(self._envs.num_envs, bool), frames, infos)
-        started = np.ones(self._envs.num_envs, bool)
+        self._builders = [None] * envs.num_envs
+        frames, infos = envs.reset(seed=seed)
+        started = np.ones(envs.num_envs, bool)
+        self._begin(started, frames, infos)
         while taken < steps and not interrupt.raised:
-            actions = self._policy(frames, started)
-            frames, rewards, terminated, truncated, infos = self._envs.step(actions)
+            # A copy (a policy may reuse its buffer) in the precision that the environment takes.
+            actions = np.array(self._policy(frames, started), self._action.space.dtype)
+            frames, rewards, terminated, truncated, infos = envs.step(actions)
             # Under NEXT_STEP, an environment that ended before now is reset instead of stepped:
             # it has no builder, its action was ignored and this frame is its first.
             started = np.array([builder is None for builder in self._builders])
-            room = steps - taken
-            stepped = np.flatnonzero(~started)[:room]
+            stepped = np.flatnonzero(~started)[: steps - taken]
             for index in stepped:
                 self._add(int(index), actions[index], float(rewards[index]), frames, infos)
             self._end(stepped, terminated, truncated)
@@ -178,7 +209,7 @@ class _Collector:
         builder = self._builders[index]
         if builder is not None:
             states = _states(infos, index)
-            builder.add(self._flatten(action), reward, frames[index].copy(), states)
+            builder.add(self._action.flatten(action), reward, frames[index].copy(), states)
 
     def _end(self, stepped: AnyArray, terminated: BoolArray, truncated: BoolArray) -> None:
         for index in stepped:
@@ -200,9 +231,13 @@ class _Collector:
                 self._writer.add(builder.build(terminated=False, truncated=True))
 
 
-def _policy_maker(
-    policy: str | Callable[[gym.Space[Any], int], Policy],
-) -> Callable[[gym.Space[Any], int], Policy]:
+def _require_positive(**counts: int) -> None:
+    for name, count in counts.items():
+        if count < 1:
+            raise ConfigError(f"collect requires {name} of at least 1, got {count}.")
+
+
+def _policy_maker(policy: str | PolicyMaker) -> PolicyMaker:
     if not isinstance(policy, str):
         return policy
     if policy not in POLICIES:
@@ -210,58 +245,36 @@ def _policy_maker(
     return POLICIES[policy]
 
 
-def _make_one(spec: EnvSpec, frame_skip: int, height: int, width: int) -> RenderFrame:
-    env = make_env(spec)
-    if frame_skip > 1:
-        env = FrameSkip(env, frame_skip)
-    return RenderFrame(env, height=height, width=width)
-
-
-def _make_envs(
-    spec: EnvSpec, count: int, frame_skip: int, height: int, width: int
-) -> VectorEnv[Any, Any, Any]:
-    makers = [lambda: _make_one(spec, frame_skip, height, width)] * count
-    if count == 1:
-        return SyncVectorEnv(makers, **_next_step())
-    # spawn: a fork would copy threads and rendering contexts that do not survive it.
-    return AsyncVectorEnv(makers, context="spawn", **_next_step())
-
-
-def _next_step() -> dict[str, Any]:
-    """Name the autoreset mode where Gymnasium has a name for it (1.1); 1.0 has no other."""
-    mode = getattr(gym.vector, "AutoresetMode", None)
-    return {} if mode is None else {"autoreset_mode": mode.NEXT_STEP}
-
-
-def _describe(
-    env: RenderFrame, env_id: str, frame_skip: int, *, seed: int, policy: str
-) -> DatasetInfo:
-    return DatasetInfo(
-        env_id=env_id,
-        action=ActionSpec(env.action_space),
-        frame=env.frame_spec,
-        frame_skip=frame_skip,
-        env_spec=_spec_json(env),
-        provenance={"latentwrap": __version__, "policy": policy, "seed": seed},
-    )
-
-
-def _spec_json(env: gym.Env[Any, Any]) -> str | None:
-    spec = env.unwrapped.spec
-    if spec is None:
-        return None
+def _describe(make: EnvMaker, env_id: str, *, seed: int, policy: str) -> DatasetInfo:
+    env = make()
     try:
-        return spec.to_json()
-    except (TypeError, ValueError, AttributeError):
-        return None  # an entry point that is no importable name cannot be written down
+        return DatasetInfo(
+            env_id=env_id,
+            action=ActionSpec(env.action_space),
+            frame=env.frame_spec,
+            frame_skip=make.frame_skip,
+            env_spec=spec_json(env),
+            provenance=_provenance(seed, policy),
+        )
+    finally:
+        env.close()
+
+
+def _provenance(seed: int, policy: str) -> dict[str, Any]:
+    created = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    return {"latentwrap": __version__, "policy": policy, "seed": seed, "created": created}
 
 
 def _states(infos: Mapping[str, Any], index: int) -> dict[str, FloatArray]:
-    """One environment's `info["state"]` out of a vector environment's infos."""
+    """One environment's `info["state"]` out of a vector environment's infos.
+
+    Gymnasium merges the infos key by key, inside dicts too, and says in a mask named `_key`
+    which environments gave the key.
+    """
     state = infos.get("state")
     if state is None or not infos["_state"][index]:
         return {}
-    if isinstance(state, Mapping):
-        names = [name for name in state if not name.startswith("_")]
-        return states_of({"state": {name: state[name][index] for name in names}})
-    return states_of({"state": state[index]})
+    if not isinstance(state, Mapping):
+        return states_of({"state": state[index]})
+    given = [name for name in state if f"_{name}" in state and state[f"_{name}"][index]]
+    return states_of({"state": {name: state[name][index] for name in given}})

@@ -9,9 +9,11 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import h5py
+import numpy as np
 
 from latentwrap.actions import ActionSpec
 from latentwrap.errors import DatasetError, LatentwrapError
@@ -30,6 +32,11 @@ STATE = "state"
 
 REQUIRED = (FRAMES, ACTIONS, TERMINATIONS, TRUNCATIONS, EPISODE_START, EPISODE_LENGTH)
 """Columns that every file has; rewards and states may be absent."""
+
+
+def state_path(name: str) -> str:
+    """Where the state called `name` lies."""
+    return f"{STATE}/{name}"
 
 
 @dataclass(frozen=True)
@@ -58,14 +65,9 @@ class DatasetInfo:
         Raises:
             DatasetError: `other` is of another environment, action space or frame.
         """
-        for name in ("env_id", "frame", "frame_skip"):
-            mine, theirs = getattr(self, name), getattr(other, name)
-            if mine != theirs:
-                raise DatasetError(
-                    f"{path} was begun with {name} {mine}, now it is {theirs}: "
-                    "repeat the first command line or pass --force."
-                )
-        self.action.check_environment(other.action.space)
+        for name in ("env_id", "frame", "frame_skip", "env_spec"):
+            _check_equal(name, getattr(self, name), getattr(other, name), path)
+        _check_equal("action space", self.action.to_json(), other.action.to_json(), path)
 
 
 def write_info(file: h5py.File, info: DatasetInfo) -> None:
@@ -91,16 +93,12 @@ def read_info(file: h5py.File, path: Path) -> DatasetInfo:
         DatasetError: not ours, of a newer version, or damaged.
     """
     attributes = dict(file.attrs)
-    if attributes.get("format") != FORMAT:
+    if not _is_ours(attributes.get("format")):
         raise DatasetError(
             f"{path} is HDF5 but no latentwrap dataset (its attribute 'format' is "
             f"{attributes.get('format')!r}): write one with latentwrap collect."
         )
-    if attributes.get("version") != VERSION:
-        raise DatasetError(
-            f"{path} has layout version {attributes.get('version')}, this latentwrap reads version "
-            f"{VERSION}: upgrade latentwrap."
-        )
+    _check_version(attributes.get("version"), path)
     try:
         return DatasetInfo(
             env_id=str(attributes["env_id"]),
@@ -110,5 +108,29 @@ def read_info(file: h5py.File, path: Path) -> DatasetInfo:
             env_spec=attributes["env_spec"] or None,
             provenance=json.loads(attributes["provenance"]),
         )
-    except (KeyError, TypeError, ValueError, LatentwrapError) as error:
-        raise DatasetError(f"{path} has damaged attributes ({error}): get it anew.") from None
+    except (AssertionError, KeyError, TypeError, ValueError, LatentwrapError) as error:
+        reason = str(error).rstrip(".")
+        raise DatasetError(f"{path} has damaged attributes ({reason}): get it anew.") from None
+
+
+def _is_ours(found: Any) -> bool:
+    return isinstance(found, str) and found == FORMAT
+
+
+def _check_version(found: Any, path: Path) -> None:
+    if not isinstance(found, int | np.integer) or found < 1:
+        raise DatasetError(f"{path} has no valid layout version, got {found!r}: get it anew.")
+    if found > VERSION:
+        raise DatasetError(
+            f"{path} has layout version {found}, this latentwrap reads version {VERSION}: "
+            "upgrade latentwrap."
+        )
+
+
+def _check_equal(name: str, begun: Any, now: Any, path: Path) -> None:
+    if begun != now:
+        begun, now = shorten(str(begun), 100), shorten(str(now), 100)
+        raise DatasetError(
+            f"{path} was begun with {name} {begun}, now it is {now}: "
+            "repeat the first command line or pass --force."
+        )

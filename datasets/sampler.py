@@ -40,19 +40,28 @@ class EpisodeSplit:
 
 
 def split_episodes(
-    dataset: Dataset, fraction: float, generator: np.random.Generator
+    dataset: Dataset, fraction: float, generator: np.random.Generator, *, shortest: int = 1
 ) -> EpisodeSplit:
     """Hold out a random share of the episodes.
 
     Args:
         dataset: with E episodes.
-        fraction: share to hold out; at least one episode if it is above zero and E above one.
+        fraction: share to hold out, in [0, 1); if it is above zero and two episodes are usable,
+            one usable episode or more is held out, and one or more is left to train on.
         generator: draws which.
+        shortest: transitions that make an episode usable, the length of a window; others all
+            go to `train`, where a sampler skips and counts them.
+
+    Raises:
+        DatasetError: `fraction` is not in [0, 1).
     """
-    count = dataset.num_episodes
-    held = min(max(round(fraction * count), 1 if fraction else 0), count - 1)
-    order = generator.permutation(count)
-    return EpisodeSplit(np.sort(order[held:]), np.sort(order[:held]))
+    if not 0 <= fraction < 1:
+        raise DatasetError(f"The held-out fraction must be in [0, 1), got {fraction}.")
+    usable = np.flatnonzero(dataset.lengths > shortest)
+    wanted = max(round(fraction * len(usable)), 1 if fraction else 0)
+    held = max(min(wanted, len(usable) - 1), 0)
+    heldout = np.sort(generator.permutation(usable)[:held])
+    return EpisodeSplit(np.setdiff1d(np.arange(dataset.num_episodes), heldout), heldout)
 
 
 class WindowSampler:
@@ -85,9 +94,10 @@ class WindowSampler:
         self.skipped = int((~fits).sum())
         self._starts = _window_starts(dataset, episodes[fits], length)
         if not len(self._starts):
+            longest = dataset.lengths[episodes].max(initial=1) - 1
             raise DatasetError(
                 f"{dataset.path} requires an episode of at least {length} transitions for windows "
-                f"of that length, the longest has {dataset.lengths.max() - 1}: "
+                f"of that length, the longest of the {len(episodes)} to use has {longest}: "
                 "use a smaller window or collect longer episodes."
             )
         self._dataset = dataset

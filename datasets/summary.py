@@ -43,6 +43,7 @@ class DatasetSummary:
         states: names and sizes of the `/state` columns.
         file_bytes: size of the file.
         frame_bytes, stored_frame_bytes: size of the frames in memory and on disk.
+        compression: how many times smaller the frames are on disk.
         codec, chunks: how the frames lie on disk.
     """
 
@@ -62,12 +63,12 @@ class DatasetSummary:
     file_bytes: int
     frame_bytes: int
     stored_frame_bytes: int
+    compression: float
     codec: str
     chunks: tuple[int, ...] | None
 
     def described(self) -> dict[str, str]:
         """The summary in words, line by line."""
-        ratio = self.frame_bytes / max(self.stored_frame_bytes, 1)
         height, width, channels = self.frame
         return {
             "environment": self.env_id,
@@ -83,8 +84,8 @@ class DatasetSummary:
             "state": ", ".join(f"{n} ({k})" for n, k in self.states.items()) or "none",
             "size on disk": _megabytes(self.file_bytes),
             "frames on disk": (
-                f"{_megabytes(self.stored_frame_bytes)} ({self.codec}, {ratio:.1f} times smaller "
-                f"than the {_megabytes(self.frame_bytes)} in memory)"
+                f"{_megabytes(self.stored_frame_bytes)} ({self.codec}, {self.compression:.1f} "
+                f"times smaller than the {_megabytes(self.frame_bytes)} in memory)"
             ),
             "chunks": str(self.chunks),
         }
@@ -114,6 +115,7 @@ def summarize(dataset: Dataset) -> DatasetSummary:
         file_bytes=dataset.path.stat().st_size,
         frame_bytes=dataset.frame_bytes,
         stored_frame_bytes=storage["bytes"],
+        compression=dataset.frame_bytes / max(storage["bytes"], 1),
         codec=storage["codec"],
         chunks=storage["chunks"],
     )
@@ -126,12 +128,10 @@ def contact_sheet(dataset: Dataset, *, rows: int = 6, columns: int = 10) -> Fram
         One picture, uint8 (height, width, C).
     """
     episodes = np.unique(np.linspace(0, dataset.num_episodes - 1, rows).astype(int))
-    shown = []
-    for number in episodes:
-        start, length = int(dataset.starts[number]), int(dataset.lengths[number])
-        for row in np.linspace(start, start + length - 1, columns).astype(int):
-            shown.append(dataset.frames(slice(row, row + 1))[0])
-    return tile(np.stack(shown), columns=columns)
+    firsts, lasts = dataset.starts[episodes], (dataset.starts + dataset.lengths)[episodes] - 1
+    shown = np.linspace(firsts, lasts, columns, axis=1).astype(int).reshape(-1)
+    frames = [dataset.frames(slice(int(row), int(row) + 1)) for row in shown]
+    return tile(np.concatenate(frames), columns=columns)
 
 
 def _spread(values: AnyArray) -> Spread:

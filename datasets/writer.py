@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 
@@ -11,7 +11,7 @@ import hdf5plugin
 import numpy as np
 
 from latentwrap.datasets import layout
-from latentwrap.datasets.episodes import Episode
+from latentwrap.datasets.episodes import Episode, columns_of
 from latentwrap.datasets.layout import DatasetInfo, write_info
 from latentwrap.datasets.reader import Dataset
 from latentwrap.errors import DatasetError, OutputExists
@@ -20,6 +20,9 @@ from latentwrap.types import AnyArray
 
 CHUNK_FRAMES = 8
 """Whole frames per chunk: small enough that a window decodes little it does not need."""
+
+CHUNK_BYTES = 16 * 1024
+"""Size of a chunk of any other column: an episode's own file has one chunk of each."""
 
 
 class DatasetWriter:
@@ -52,9 +55,11 @@ class DatasetWriter:
     ) -> None:
         self.path = Path(path)
         self.parts = partial_folder(self.path)
-        self._info = info
         self.episodes = 0
         self.transitions = 0
+        self._info = info
+        self._form: dict[str, tuple[int, ...]] = {}
+        self._finished = False
         refuse_existing(self.path, force=force)
         if resume:
             self._take_over()
@@ -73,23 +78,27 @@ class DatasetWriter:
         Raises:
             DatasetError: its arrays do not fit each other or the dataset.
         """
-        _check_episode(episode, self._info)
-        with written_whole(self._part(self.episodes)) as temporary:
-            with h5py.File(temporary, "w") as file:
-                _write_episodes(file, self._info, [_rows(episode)])
+        columns = columns_of(episode, self._info)
+        self._check_form({name: values.shape[1:] for name, values in columns.items()})
+        with written_whole(self._part(self.episodes)) as part, h5py.File(part, "w") as file:
+            _write_episodes(file, self._info, [columns])
         self.episodes += 1
         self.transitions += len(episode.actions)
 
     def finish(self) -> None:
-        """Join the episodes into the file.
+        """Join the episodes into the file; a second call does nothing.
 
         Raises:
             DatasetError: there are none.
         """
+        if self._finished:
+            return
         if not self.episodes:
+            remove(self.parts)
             raise DatasetError(f"{self.path} was not written: there is no whole episode.")
-        with written_whole(self.path) as temporary, h5py.File(temporary, "w") as file:
+        with written_whole(self.path) as whole, h5py.File(whole, "w") as file:
             _write_episodes(file, self._info, self._stored())
+        self._finished = True
         remove(self.parts)
 
     def __enter__(self) -> DatasetWriter:
@@ -111,18 +120,29 @@ class DatasetWriter:
 
     def _stored(self) -> Iterator[dict[str, AnyArray]]:
         for number in range(self.episodes):
-            with h5py.File(self._part(number)) as file:
-                yield {name: file[name][:] for name in _columns(file)}
+            with h5py.File(self._part(number), "r") as file:
+                yield {name: file[name][:] for name in self._form}
+
+    def _check_form(self, form: dict[str, tuple[int, ...]]) -> None:
+        """Refuse an episode with other columns than the first, which could not be joined."""
+        self._form = self._form or form
+        if form != self._form:
+            raise DatasetError(
+                f"{self.path} requires the same columns of every episode, got "
+                f"{_described(form)} after {_described(self._form)}."
+            )
 
     def _take_over(self) -> None:
-        """Count the episodes of the interrupted run and close the gaps between them."""
+        """Count the whole episodes of the interrupted run and close the gaps between them."""
         for path in sorted(self.parts.glob("*.h5")):
-            if path.name.startswith("."):
-                path.unlink()  # was being written when the run ended
-                continue
-            part = Dataset(path)
+            try:
+                part = Dataset(path)
+            except DatasetError:
+                continue  # overwritten by a later episode, or removed with the folder
+            part.close()
             part.info.check_same(self._info, self.parts)
-            path.rename(self._part(self.episodes))
+            self._check_form(_form_of(path))
+            path.replace(self._part(self.episodes))
             self.episodes += part.num_episodes
             self.transitions += part.num_transitions
 
@@ -132,58 +152,20 @@ def partial_folder(path: Path) -> Path:
     return path.with_name(path.name + ".partial")
 
 
-def _check_episode(episode: Episode, info: DatasetInfo) -> None:
-    steps = len(episode.actions)
-    expected = {
-        "frames": (episode.frames, (steps + 1, *info.frame.shape)),
-        "actions": (episode.actions, (steps, info.action.stored_size)),
-    }
-    if episode.rewards is not None:
-        expected["rewards"] = (episode.rewards, (steps,))
-    for name, (array, shape) in expected.items():
-        if array.shape != shape or not steps:
-            raise DatasetError(
-                f"An episode of {steps} transitions requires {name} of shape {shape} and at least "
-                f"one transition, got {array.shape}."
-            )
-    for name, array in {**expected, "rewards": (episode.rewards, ())}.items():
-        values = array[0]
-        if name != "frames" and values is not None and not np.isfinite(values).all():
-            raise DatasetError(f"An episode requires finite {name}, got NaN or infinity.")
+def _form_of(path: Path) -> dict[str, tuple[int, ...]]:
+    """The columns of a part and the shape of one row of each."""
+    with h5py.File(path, "r") as file:
+        states = [layout.state_path(name) for name in file.get(layout.STATE, ())]
+        plain = [name for name in file if isinstance(file[name], h5py.Dataset)]
+        return {name: file[name].shape[1:] for name in plain + states}
 
 
-def _rows(episode: Episode) -> dict[str, AnyArray]:
-    """The columns of one episode, padded to as many rows as it has frames."""
-    steps = len(episode.actions)
-    ends = np.zeros((2, steps), bool)
-    ends[:, -1] = episode.terminated, episode.truncated
-    columns: dict[str, AnyArray] = {
-        layout.FRAMES: episode.frames,
-        layout.ACTIONS: _padded(episode.actions),
-        layout.TERMINATIONS: _padded(ends[0]),
-        layout.TRUNCATIONS: _padded(ends[1]),
-    }
-    if episode.rewards is not None:
-        columns[layout.REWARDS] = _padded(episode.rewards.astype(np.float32))
-    for name, values in episode.states.items():
-        columns[f"{layout.STATE}/{name}"] = values.astype(np.float32)
-    return columns
-
-
-def _padded(column: AnyArray) -> AnyArray:
-    return np.concatenate([column, np.zeros_like(column[:1])])
-
-
-def _columns(file: h5py.File) -> list[str]:
-    states = [f"{layout.STATE}/{name}" for name in file.get(layout.STATE, ())]
-    plain = [name for name in file if isinstance(file[name], h5py.Dataset)]
-    return plain + states
+def _described(form: dict[str, tuple[int, ...]]) -> str:
+    return ", ".join(f"/{name} {shape}" for name, shape in sorted(form.items()))
 
 
 def _write_episodes(
-    file: h5py.File,
-    info: DatasetInfo,
-    episodes: Iterator[dict[str, AnyArray]] | list[dict[str, AnyArray]],
+    file: h5py.File, info: DatasetInfo, episodes: Iterable[dict[str, AnyArray]]
 ) -> None:
     """Append episodes, one at a time in memory, and write their index last."""
     write_info(file, info)
@@ -210,5 +192,6 @@ def _create(file: h5py.File, name: str, values: AnyArray) -> None:
     if name == layout.FRAMES:
         options = {"chunks": (CHUNK_FRAMES, *rest), **hdf5plugin.LZ4()}
     else:
-        options = {"chunks": (4096, *rest)}
+        rows = CHUNK_BYTES // max(values[0].nbytes, 1)
+        options = {"chunks": (max(rows, 1), *rest)}
     file.create_dataset(name, (0, *rest), dtype=values.dtype, maxshape=(None, *rest), **options)

@@ -52,7 +52,7 @@ class ActionSpec:
     @property
     def size(self) -> int:
         """Columns of an encoded action, A."""
-        return self.encode(np.zeros((1, self.stored_size), self.stored_dtype)).shape[1]
+        return int(self.encode(np.zeros((1, self.stored_size), self.stored_dtype)).shape[1])
 
     def flatten(self, action: Any) -> AnyArray:
         """The stored form, (A,) in C order, of one action of the environment."""
@@ -134,7 +134,8 @@ def _scale(space: spaces.Box, stored: AnyArray) -> FloatArray:
 
 
 def _one_hot(index: AnyArray, size: int) -> FloatArray:
-    return np.eye(size, dtype=np.float32)[np.clip(index, 0, size - 1)]
+    rows: FloatArray = np.eye(size, dtype=np.float32)[np.clip(index, 0, size - 1)]
+    return rows
 
 
 def _same_space(ours: spaces.Space[Any], theirs: spaces.Space[Any]) -> bool:

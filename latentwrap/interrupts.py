@@ -37,7 +37,7 @@ class InterruptFlag:
         if self._main:
             signal.signal(signal.SIGINT, self._previous)
 
-    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
         if self.raised:
             raise KeyboardInterrupt
         self.raised = True

@@ -18,13 +18,17 @@ class Bar:
 
     def advance(self, steps: float = 1, note: str | None = None) -> None:
         """Move on by `steps`; `note` is shown behind the bar until the next one."""
-        fields = {} if note is None else {"note": note}
-        self._progress.update(self._task, advance=steps, **fields)
+        self._progress.update(self._task, advance=steps)
+        self._annotate(note)
 
     def move_to(self, completed: float, note: str | None = None) -> None:
         """Move to an absolute position."""
-        fields = {} if note is None else {"note": note}
-        self._progress.update(self._task, completed=completed, **fields)
+        self._progress.update(self._task, completed=completed)
+        self._annotate(note)
+
+    def _annotate(self, note: str | None) -> None:
+        if note is not None:
+            self._progress.update(self._task, note=note)
 
 
 @contextmanager

@@ -6,7 +6,7 @@ import csv
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, TextIO
 
 from latentwrap.errors import MissingExtra
 from latentwrap.extras import require
@@ -30,7 +30,7 @@ class MetricLog:
         self._columns = list(dict.fromkeys(name for row in self._rows for name in row)) or ["step"]
         self.note: str | None = None
         self._events = self._open_events(folder / "tensorboard", resume_at)
-        self._rewrite()
+        self._file = self._rewritten()
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
         """Record `metrics` at `step`; names may differ from call to call."""
@@ -39,7 +39,8 @@ class MetricLog:
         fresh = [name for name in row if name not in self._columns]
         if fresh:
             self._columns += fresh
-            self._rewrite()
+            self._file.close()
+            self._file = self._rewritten()
         else:
             csv.DictWriter(self._file, self._columns).writerow(row)
             self._file.flush()
@@ -64,14 +65,14 @@ class MetricLog:
     ) -> None:
         self.close()
 
-    def _rewrite(self) -> None:
-        if hasattr(self, "_file"):
-            self._file.close()
-        self._file = self._path.open("w", newline="", encoding="utf-8")
-        writer = csv.DictWriter(self._file, self._columns)
+    def _rewritten(self) -> TextIO:
+        """The file anew, with all columns that are known by now; open to go on."""
+        file = self._path.open("w", newline="", encoding="utf-8")
+        writer = csv.DictWriter(file, self._columns)
         writer.writeheader()
         writer.writerows(self._rows)
-        self._file.flush()
+        file.flush()
+        return file
 
     def _open_events(self, folder: Path, resume_at: int | None) -> Any:
         try:
@@ -82,7 +83,7 @@ class MetricLog:
         from torch.utils.tensorboard import SummaryWriter
 
         purge = None if resume_at is None else resume_at + 1
-        return SummaryWriter(str(folder), purge_step=purge)  # type: ignore[no-untyped-call]
+        return SummaryWriter(str(folder), purge_step=purge)
 
 
 def read_metrics(path: Path) -> list[dict[str, float]]:

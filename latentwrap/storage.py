@@ -53,12 +53,12 @@ def save(path: str | Path, tensors: Mapping[str, torch.Tensor], document: dict[s
     return fingerprint
 
 
-def load(path: str | Path, *, format: str, what: str) -> Stored:
+def load(path: str | Path, *, file_format: str, what: str) -> Stored:
     """Read a file that `save` wrote.
 
     Args:
         path: the file.
-        format: the value that the document's `format` must have.
+        file_format: the value that the document's `format` must have.
         what: the kind of file, for messages: "checkpoint", "agent".
 
     Raises:
@@ -76,7 +76,7 @@ def load(path: str | Path, *, format: str, what: str) -> Stored:
         raise CheckpointError(
             f"The {what} {path} is no whole safetensors file ({error}): get it anew."
         ) from None
-    document = _document(path, metadata, format=format, what=what)
+    document = _document(path, metadata, file_format=file_format, what=what)
     fingerprint = _fingerprint(tensors, metadata[_KEY])
     if fingerprint != metadata.get("fingerprint"):
         raise CheckpointError(
@@ -86,7 +86,9 @@ def load(path: str | Path, *, format: str, what: str) -> Stored:
     return Stored(tensors, document, fingerprint)
 
 
-def _document(path: Path, metadata: Mapping[str, str], *, format: str, what: str) -> dict[str, Any]:
+def _document(
+    path: Path, metadata: Mapping[str, str], *, file_format: str, what: str
+) -> dict[str, Any]:
     try:
         document = json.loads(metadata[_KEY])
         found = document["format"]
@@ -94,9 +96,9 @@ def _document(path: Path, metadata: Mapping[str, str], *, format: str, what: str
         raise CheckpointError(
             f"The {what} {path} was not written by latentwrap: it has no latentwrap metadata."
         ) from None
-    if found != format:
+    if found != file_format:
         raise CheckpointError(
-            f"{path} is not the {what} that was asked for: expected {format!r}, got {found!r}."
+            f"{path} is not the {what} that was asked for: expected {file_format!r}, got {found!r}."
         )
     return dict(document)
 

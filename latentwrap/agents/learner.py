@@ -91,7 +91,7 @@ class Learner:
     def critic_target(self, batch: Batch, noise: Tensor) -> Tensor:
         """y = r + γ (1 − terminated) (min_i Q̄_i(s', a') − α log π(a'|s')), a' ~ π(·|s'); (B,)."""
         action, log_prob = self.actor.sample(batch.next_observation, noise)
-        value = self.targets(batch.next_observation, action).amin(dim=0)
+        value: Tensor = self.targets(batch.next_observation, action).amin(dim=0)
         soft = value - self.temperature * log_prob
         return batch.reward + self._config.gamma * (1 - batch.terminated) * soft
 
@@ -154,7 +154,8 @@ class Learner:
     @torch.no_grad()
     def _update_targets(self) -> None:
         # Q̄ ← (1 − τ) Q̄ + τ Q
-        targets, critics = list(self.targets.parameters()), list(self.critics.parameters())
+        targets: list[Tensor] = list(self.targets.parameters())
+        critics: list[Tensor] = list(self.critics.parameters())
         torch._foreach_lerp_(targets, critics, self._config.tau)
 
     def _descend(self, part: str, loss: Tensor) -> None:

@@ -65,7 +65,8 @@ class Actor(nn.Module):
 
     def mean_action(self, observation: Tensor) -> Tensor:
         """tanh(μ), (B, A)."""
-        return self(observation)[0].tanh()
+        mean: Tensor = self(observation)[0]
+        return mean.tanh()
 
 
 class TwinCritics(nn.Module):

@@ -69,6 +69,7 @@ class AgentRun:
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
         self.agent_path = self.folder / "agent.safetensors"
+        self.evaluations_path = self.folder / "evaluations" / "metrics.csv"
         self._card_path = self.folder / "run.json"
 
     def write_card(self, card: RunCard) -> None:

@@ -170,7 +170,7 @@ class SAC:
             CheckpointError: missing, foreign or damaged file; or the environment's spaces or
                 latent model are not those that the agent was trained with.
         """
-        stored = storage.load(path, format=FORMAT, what="agent")
+        stored = storage.load(path, file_format=FORMAT, what="agent")
         document = stored.document
         try:
             observations = ActionSpec.from_json(document["observation_space"]).space

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import gymnasium as gym
+import numpy as np
 from gymnasium.envs.registration import EnvSpec, load_env_creator
 
 from latentwrap.errors import EnvironmentMismatch, LatentwrapError
@@ -108,7 +109,7 @@ class RenderFrame(gym.Wrapper[Any, Any, Any, Any]):
         super().__init__(env)
         self._source = FrameSource(env)
         self.frame_spec = source_spec(self._image_shape(), height=height, width=width)
-        self.observation_space = gym.spaces.Box(0, 255, self.frame_spec.shape, "uint8")
+        self.observation_space = gym.spaces.Box(0, 255, self.frame_spec.shape, np.uint8)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None

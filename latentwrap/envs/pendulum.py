@@ -47,7 +47,10 @@ class PixelPendulum(PendulumEnv):
         ((64, 64, 3), (3,))
     """
 
-    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array"], "render_fps": 30}
+    metadata: ClassVar[dict[str, Any]] = {  # type: ignore[misc] # gymnasium declares it on instances
+        "render_modes": ["rgb_array"],
+        "render_fps": 30,
+    }
 
     def __init__(self, render_mode: str | None = None, size: int = 64, g: float = 10.0) -> None:
         if size < 8:
@@ -67,7 +70,7 @@ class PixelPendulum(PendulumEnv):
 
     def step(self, u: FloatArray) -> tuple[Frame, float, bool, bool, dict[str, Any]]:
         """Apply the torque `u`, float (1,) in N·m, for 0.05 s."""
-        state, reward, terminated, truncated, info = super().step(u)
+        state, reward, terminated, truncated, info = super().step(u)  # type: ignore[no-untyped-call]
         return self._draw(), float(reward), terminated, truncated, {**info, "state": state}
 
     def render(self) -> Frame:

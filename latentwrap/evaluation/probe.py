@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from latentwrap.datasets import Dataset
-from latentwrap.errors import DatasetError
+from latentwrap.errors import CheckpointError, DatasetError
 from latentwrap.models import LatentModel
 from latentwrap.training.statistics import filter_episodes
-from latentwrap.types import FloatArray, IntArray
+from latentwrap.types import AnyArray, IntArray
 
 _RIDGE = 1e-6
 
@@ -59,20 +59,33 @@ def probe_states(
     return ProbeResult(scores, len(fit_rows), len(test_rows))
 
 
+def heldout_episodes(model: LatentModel) -> IntArray:
+    """Episodes of its dataset that a loaded model was not trained on; empty if none.
+
+    Raises:
+        CheckpointError: the model was not loaded from a checkpoint that pretraining wrote.
+    """
+    training = None if model.checkpoint is None else model.checkpoint.document.get("training")
+    if not training or "heldout_episodes" not in training:
+        raise CheckpointError("A model without a record of its pretraining names no held-out data.")
+    return np.array(training["heldout_episodes"], np.int64)
+
+
 @dataclass(frozen=True)
 class LinearMap:
-    """y = (x − centre) · weights + offset."""
+    """y = (x − centre) · weights + offset; float64."""
 
-    centre: FloatArray
-    weights: FloatArray
-    offset: FloatArray
+    centre: AnyArray
+    weights: AnyArray
+    offset: AnyArray
 
-    def predict(self, inputs: FloatArray) -> FloatArray:
+    def predict(self, inputs: AnyArray) -> AnyArray:
         """Targets (N, k) for inputs (N, d)."""
-        return (inputs - self.centre) @ self.weights + self.offset
+        predicted: AnyArray = (inputs - self.centre) @ self.weights + self.offset
+        return predicted
 
 
-def linear_fit(inputs: FloatArray, targets: FloatArray) -> LinearMap:
+def linear_fit(inputs: AnyArray, targets: AnyArray) -> LinearMap:
     """Least squares with a ridge so small that it only settles unused dimensions.
 
     Args:
@@ -88,7 +101,7 @@ def linear_fit(inputs: FloatArray, targets: FloatArray) -> LinearMap:
     return LinearMap(centre, weights, offset)
 
 
-def r_squared(predicted: FloatArray, targets: FloatArray) -> FloatArray:
+def r_squared(predicted: AnyArray, targets: AnyArray) -> AnyArray:
     """1 − residual variance / variance of each column, (k,).
 
     >>> r_squared(np.array([[1.0], [2.0]]), np.array([[1.0], [2.0]]))
@@ -96,7 +109,8 @@ def r_squared(predicted: FloatArray, targets: FloatArray) -> FloatArray:
     """
     residual = np.square(targets - predicted).sum(axis=0)
     spread = np.square(targets - targets.mean(axis=0)).sum(axis=0)
-    return 1 - residual / np.maximum(spread, np.finfo(np.float64).tiny)
+    scores: AnyArray = 1 - residual / np.maximum(spread, np.finfo(np.float64).tiny)
+    return scores
 
 
 def _rows(dataset: Dataset, episodes: IntArray) -> IntArray:

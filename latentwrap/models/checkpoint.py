@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import torch
 from pydantic import ValidationError
 
 from latentwrap import storage
@@ -68,7 +67,7 @@ def load_model(path: str | Path, *, device: str = "cpu") -> LatentModel:
         >>> model.latent_size  # doctest: +SKIP
         80
     """
-    stored = storage.load(path, format=FORMAT, what="checkpoint")
+    stored = storage.load(path, file_format=FORMAT, what="checkpoint")
     _check_version(path, stored.document)
     try:
         model = _rebuild(stored.document)

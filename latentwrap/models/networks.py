@@ -177,8 +177,9 @@ class PatchNetworks(PixelNetworks):
     def frames(self, pixels: Tensor) -> Tensor:
         """(N, H, W, C)."""
         patches = _bytes(pixels.permute(0, 2, 3, 1))
-        split = patches.unflatten(3, (_PATCH, _PATCH, self._channels)).transpose(2, 3)
-        return split.flatten(3, 4).flatten(1, 2).contiguous()
+        count, height, width, _ = patches.shape
+        split = patches.reshape(count, height, width, _PATCH, _PATCH, self._channels)
+        return split.transpose(2, 3).reshape(count, _PATCH * height, _PATCH * width, -1)
 
 
 def mlp(inputs: int, outputs: int, hidden: Sequence[int]) -> nn.Sequential:

@@ -46,4 +46,5 @@ class LatentNormalizer:
     @classmethod
     def from_json(cls, document: dict[str, Any]) -> LatentNormalizer:
         """Rebuild from `to_json`."""
-        return cls(np.float32(document["mean"]), np.float32(document["std"]))
+        mean, std = (np.array(document[name], np.float32) for name in ("mean", "std"))
+        return cls(mean, std)

@@ -89,6 +89,7 @@ class SLACModel(LatentModel):
 
     kind: ClassVar[str] = "slac"
     config: SLACConfig
+    reward_scale: Tensor
 
     def __init__(
         self,
@@ -164,13 +165,13 @@ class SLACModel(LatentModel):
 
     def fit_rewards(self, mean: float, std: float) -> None:
         if self.config.standardize_rewards:
-            self.reward_scale.copy_(torch.tensor([mean, max(std, 1e-3)]))
+            self.reward_scale = self.reward_scale.new_tensor([mean, max(std, 1e-3)])
 
     def loss(self, windows: WindowTensors, noise: Tensor) -> LossTerms:
         """−log p(x, r|z) + KL(q ‖ p), summed over time and pixels, averaged over windows."""
         count, steps = windows.frames.shape[:2]
         pixels = self.networks.pixels(windows.frames.flatten(0, 1))
-        features = self.networks.encode(pixels).unflatten(0, (count, steps))
+        features = self.networks.encode(pixels).view(count, steps, -1)
         posterior = self.infer(features, windows.actions, noise)
         prior = self.prior(posterior.z2, windows.actions)
         z = torch.cat([posterior.z1, posterior.z2], dim=-1)
@@ -190,7 +191,7 @@ class SLACModel(LatentModel):
             actions: float32 (B, L, A).
             noise: float32 (B, L+1, z1 + z2).
         """
-        noise1, noise2 = noise.split([self.config.z1, self.config.z2], dim=-1)
+        noise1, noise2 = torch.split(noise, [self.config.z1, self.config.z2], dim=-1)
         # q(z1_1|x_1), p(z2_1|z1_1)
         q = self.z1_posterior_first(features[:, 0])
         z1 = q.sample(noise1[:, 0])
@@ -228,7 +229,7 @@ class SLACModel(LatentModel):
     def _split(self, noise: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
         if noise is None:
             return None, None
-        noise1, noise2 = noise.split([self.config.z1, self.config.z2], dim=-1)
+        noise1, noise2 = torch.split(noise, [self.config.z1, self.config.z2], dim=-1)
         return noise1, noise2
 
     def _image_loss(self, z: Tensor, pixels: Tensor) -> Tensor:

@@ -177,7 +177,8 @@ def _as_bytes(image: np.ndarray[Any, Any]) -> Frame:
         raise PixelError(
             f"A frame of floats requires values in [0, 1], got [{low:.3g}, {high:.3g}]."
         )
-    return np.rint(image * 255).astype(np.uint8)
+    scaled: Frame = np.rint(image * 255).astype(np.uint8)
+    return scaled
 
 
 def _colours(shape: Sequence[int]) -> int:

@@ -208,6 +208,7 @@ def _run(
         note = log.note
     record = {**identity, "steps": trainer.steps_done, "seconds": loop.seconds}
     record |= {"train": loop.train, "heldout": heldout}
+    record["heldout_episodes"] = session.split.heldout.tolist()
     best = _write_checkpoints(session, output, folder, record, show=show)
     return PretrainResult(
         checkpoint=output,

@@ -53,7 +53,7 @@ class RunFolder:
             raise CheckpointError(
                 f"There is nothing to resume in {self.path}: run the command without --resume."
             )
-        stored = storage.load(self._state, format=_FORMAT, what="training state")
+        stored = storage.load(self._state, file_format=_FORMAT, what="training state")
         self._check(stored.document["identity"], identity)
         trainer.restore(TrainerState(stored.tensors, stored.document["trainer"]))
         self.seconds = float(stored.document["seconds"])

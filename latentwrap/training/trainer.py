@@ -150,8 +150,8 @@ class Trainer:
     def _check_finite(self, loss: Tensor, gradient: Tensor) -> None:
         if not bool(torch.isfinite(loss) & torch.isfinite(gradient)):
             raise TrainingDiverged(
-                f"The loss became {float(loss):g} (gradient norm {float(gradient):g}) at update "
-                f"{self.steps_done + 1}: try a smaller learning_rate, or set max_grad_norm."
+                f"The loss became {float(loss):g} (gradient norm {float(gradient):g}) in step "
+                f"{self.steps_done + 1} of training: try a smaller learning_rate, or set max_grad_norm."
             )
 
 

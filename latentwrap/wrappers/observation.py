@@ -99,7 +99,7 @@ class LatentObservation(gym.ObservationWrapper[FloatArray, Any, Any], RecordCons
         self._frame: Frame | None = None
 
     @property
-    def spec(self) -> EnvSpec | None:
+    def spec(self) -> EnvSpec | None:  # type: ignore[override] # as gymnasium.Wrapper does
         """The specification that rebuilds this environment; `None` with a loaded model."""
         return super().spec if self._rebuilds else None
 
@@ -154,7 +154,7 @@ class LatentObservation(gym.ObservationWrapper[FloatArray, Any, Any], RecordCons
         latent = self.filter.step(action, self._look(observation))
         return latent, reward, terminated, truncated, info
 
-    def observation(self, observation: Any) -> FloatArray:
+    def observation(self, observation: Any) -> FloatArray:  # noqa: ARG002
         """Not offered: a latent depends on the action too.
 
         Raises:

@@ -29,7 +29,7 @@ def file(tmp_path: Path) -> Path:
 
 
 def load(path: Path) -> storage.Stored:
-    return storage.load(path, format="test", what="file")
+    return storage.load(path, file_format="test", what="file")
 
 
 def test_everything_comes_back_exactly(file: Path) -> None:
@@ -86,7 +86,7 @@ def test_a_foreign_safetensors_file_is_refused(tmp_path: Path) -> None:
 
 def test_another_kind_of_file_is_refused(file: Path) -> None:
     with pytest.raises(CheckpointError, match="expected 'agent', got 'test'"):
-        storage.load(file, format="agent", what="agent")
+        storage.load(file, file_format="agent", what="agent")
 
 
 class _Bomb:

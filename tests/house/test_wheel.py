@@ -67,5 +67,8 @@ def test_the_dataset_code_runs(installed: Path, tmp_path: Path) -> None:
 
 
 def test_types_are_shipped(installed: Path, tmp_path: Path) -> None:
-    code = "import latentwrap, pathlib; print(pathlib.Path(latentwrap.__file__).with_name('py.typed').exists())"
+    code = (
+        "import latentwrap, pathlib\n"
+        "print(pathlib.Path(latentwrap.__file__).with_name('py.typed').exists())"
+    )
     assert run(installed, "-c", code, cwd=tmp_path).strip() == "True"

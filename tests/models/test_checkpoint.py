@@ -52,13 +52,13 @@ def test_a_model_without_statistics_is_not_saved(tmp_path: Path, tiny_model: Lat
 
 def rewrite(path: Path, **changes: object) -> None:
     """Store again with other metadata and a fingerprint that is right for it."""
-    stored = storage.load(path, format=FORMAT, what="checkpoint")
+    stored = storage.load(path, file_format=FORMAT, what="checkpoint")
     storage.save(path, stored.tensors, {**stored.document, **changes})
 
 
 def test_a_newer_version_is_refused_by_name(tiny_checkpoint: Path) -> None:
     rewrite(tiny_checkpoint, version=99)
-    with pytest.raises(CheckpointError, match="has layout version 99.*upgrade"):
+    with pytest.raises(CheckpointError, match=r"has layout version 99.*upgrade"):
         latentwrap.load_model(tiny_checkpoint)
 
 

@@ -15,13 +15,13 @@ import pytest
 from gymnasium import spaces
 from gymnasium.utils.env_checker import check_env
 from gymnasium.wrappers import TimeLimit
+from tests.conftest import make_tiny_model
 
 from latentwrap import LatentFilter, LatentObservation, load_model
 from latentwrap.envs import PIXEL_PENDULUM
 from latentwrap.errors import CheckpointError, EnvironmentMismatch
 from latentwrap.models import LatentModel, save_model
 from latentwrap.pixels import FrameSpec, fit_frame
-from tests.conftest import make_tiny_model
 
 
 def rollout(env: gym.Env, *, seed: int = 0, steps: int = 20) -> np.ndarray:
@@ -259,7 +259,7 @@ def test_another_aspect_ratio_is_refused_unless_stretched(tiny_model: LatentMode
 
 def test_another_number_of_channels_is_refused(pendulum: gym.Env) -> None:
     grey = make_tiny_model(frame=FrameSpec(height=16, width=16, channels=1))
-    with pytest.raises(EnvironmentMismatch, match="1 channels.*has 3"):
+    with pytest.raises(EnvironmentMismatch, match=r"1 channels.*has 3"):
         LatentObservation(pendulum, grey)
 
 

@@ -1,0 +1,242 @@
+"""`latentwrap demo`."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from latentwrap.cli.common import Report, Verb, device_option, seed_option, verb_options
+from latentwrap.envs import PIXEL_PENDULUM
+from latentwrap.errors import MissingExtra, OutputExists
+from latentwrap.files import remove
+
+if TYPE_CHECKING:
+    from latentwrap.agents import EvaluationResult
+    from latentwrap.agents.runs import TrainResult
+    from latentwrap.evaluation.probe import ProbeResult
+
+_MARK = "demo.json"
+_EPISODES = 20
+
+
+@click.command("demo", cls=Verb)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    default=Path("runs/demo"),
+    show_default=True,
+    help="Folder for all that it leaves; an earlier demo there is replaced.",
+)
+@click.option("--frames", type=click.IntRange(min=400), default=20_000, show_default=True)
+@click.option(
+    "--updates", type=click.IntRange(min=1), default=None, help="Of the model.  [default: preset]"
+)
+@click.option("--steps", type=click.IntRange(min=1), default=8_000, show_default=True)
+@seed_option
+@device_option
+@verb_options
+def command(
+    *,
+    output: Path,
+    frames: int,
+    updates: int | None,
+    steps: int,
+    seed: int,
+    device: str,
+    as_json: bool,
+) -> None:
+    r"""Solve a pendulum seen only as pixels, from nothing.
+
+    Collects random experience, pretrains a latent model on it, wraps the environment, learns
+    with SAC on the latents, and shows what came of it.
+
+    \b
+    Example:
+      latentwrap demo --seed 1
+    """
+    demo = _Demo(output, Report(as_json=as_json), seed=seed, device=device)
+    demo.run(frames=frames, updates=updates, steps=steps)
+
+
+class _Demo:
+    """The stages of the demo and the files between them."""
+
+    def __init__(self, folder: Path, report: Report, *, seed: int, device: str) -> None:
+        self.folder, self.report = folder, report
+        self.seed, self.device = seed, device
+        self.seconds: dict[str, float] = {}
+        self.data = folder / "pendulum.h5"
+        self.model = folder / "pendulum.safetensors"
+        self.agent = folder / "agent"
+
+    def run(self, *, frames: int, updates: int | None, steps: int) -> None:
+        """Run all stages and report."""
+        self._prepare_folder()
+        with self._stage("collect", f"{frames} frames with random actions"):
+            self._collect(frames)
+        with self._stage("pretrain", "a latent model on them"):
+            self._pretrain(updates)
+        with self._stage("probe", "read the physical state off the latents"):
+            probe = self._probe()
+        with self._stage("learn", f"SAC on latents for {steps} steps"):
+            trained = self._learn(steps)
+        with self._stage("evaluate", f"{_EPISODES} fresh episodes"):
+            random = self._random_returns()
+        with self._stage("pictures", "return curve, reconstructions, video"):
+            pictures = self._draw(random.mean)
+        self._tell(probe, trained, random, frames, pictures)
+
+    def _prepare_folder(self) -> None:
+        mark = self.folder / _MARK
+        if self.folder.exists():
+            if not mark.exists():
+                raise OutputExists(
+                    f"{self.folder} exists and was not made by latentwrap demo: "
+                    "choose another folder with -o."
+                )
+            remove(self.folder)
+        self.folder.mkdir(parents=True)
+        mark.write_text(json.dumps({"seed": self.seed}), encoding="utf-8")
+
+    @contextmanager
+    def _stage(self, name: str, what: str) -> Iterator[None]:
+        self.report.say(f"{name}: {what}")
+        started = time.monotonic()
+        yield
+        self.seconds[name] = time.monotonic() - started
+
+    def _collect(self, frames: int) -> None:
+        from latentwrap.datasets import collect
+
+        collect(PIXEL_PENDULUM, self.data, steps=frames, seed=self.seed, show_progress=True)
+
+    def _pretrain(self, updates: int | None) -> None:
+        from latentwrap.training import pretrain
+
+        result = pretrain(
+            self.data,
+            self.model,
+            options={} if updates is None else {"steps": updates},
+            seed=self.seed,
+            device=self.device,
+            show_progress=True,
+        )
+        for line in (result.note, result.diverged):
+            if line:
+                self.report.say(line)
+
+    def _probe(self) -> ProbeResult:
+        """Fit on one half of the held-out episodes, score on the other."""
+        from latentwrap.datasets import Dataset
+        from latentwrap.evaluation.probe import heldout_episodes, probe_states
+        from latentwrap.models import load_model
+
+        dataset, model = Dataset(self.data), load_model(self.model, device=self.device)
+        heldout = heldout_episodes(model)
+        return probe_states(model, dataset, fit=heldout[::2], test=heldout[1::2])
+
+    def _learn(self, steps: int) -> TrainResult:
+        from latentwrap.agents.runs import train_agent
+
+        return train_agent(
+            PIXEL_PENDULUM,
+            self.model,
+            self.agent,
+            steps=steps,
+            seed=self.seed,
+            device=self.device,
+            evaluate_every=1000,
+            evaluation_episodes=3,
+            final_episodes=_EPISODES,
+            show_progress=True,
+        )
+
+    def _random_returns(self) -> EvaluationResult:
+        from latentwrap.agents import RandomPolicy, evaluate_policy
+        from latentwrap.envs.making import make_env
+
+        env = make_env(PIXEL_PENDULUM)
+        policy = RandomPolicy(env.action_space, self.seed)
+        return evaluate_policy(policy, env, _EPISODES, seed=self.seed + 10_000)
+
+    def _draw(self, baseline: float) -> list[Path]:
+        from latentwrap.agents.runs import AgentRun
+        from latentwrap.datasets import Dataset
+        from latentwrap.evaluation.pictures import draw_return_curve, reconstruction_strip
+        from latentwrap.evaluation.probe import heldout_episodes
+        from latentwrap.evaluation.video import record_video
+        from latentwrap.pixels import save_png
+        from latentwrap.runlog import read_metrics
+
+        run = AgentRun(self.agent)
+        env = run.make_env(device=self.device)
+        strip = self.folder / "reconstruction.png"
+        episode = Dataset(self.data).episode(int(heldout_episodes(env.model)[0]))
+        save_png(strip, reconstruction_strip(env.model, episode))
+        curve, video = self.folder / "return_curve.png", self.folder / "play.mp4"
+        rows = read_metrics(run.evaluations_path)
+        try:
+            draw_return_curve(
+                curve,
+                [row["step"] for row in rows],
+                [row["evaluation/return"] for row in rows],
+                title="PixelPendulum: SAC on latents",
+                baseline=baseline,
+            )
+            agent = run.load_agent(env, device=self.device)
+            record_video(video, agent, env, episodes=1, seed=self.seed)
+        except MissingExtra as error:
+            self.report.say(str(error))
+        return [path for path in (curve, strip, video) if path.exists()]
+
+    def _tell(
+        self,
+        probe: ProbeResult,
+        trained: TrainResult,
+        random: EvaluationResult,
+        frames: int,
+        pictures: list[Path],
+    ) -> None:
+        evaluation = trained.evaluation
+        total = sum(self.seconds.values())
+        names = ("cos θ", "sin θ", "angular velocity")
+        scores = zip(names, probe.r2.values(), strict=True)
+        stages = ", ".join(f"{name} {seconds:.0f}" for name, seconds in self.seconds.items())
+        self.report.table(
+            "\nPixelPendulum, from pixels",
+            {
+                "return, random policy": f"{random.mean:.0f} ± {random.std:.0f}",
+                "return, SAC on latents": f"{evaluation.mean:.0f} ± {evaluation.std:.0f}",
+                "environment steps": f"{trained.steps} (with the collected ones "
+                f"{trained.steps + frames})",
+                "R² of linear probe": ", ".join(f"{name} {r2:.3f}" for name, r2 in scores),
+                "seconds": f"{total:.0f} ({stages})",
+                "pictures": ", ".join(str(path) for path in pictures),
+            },
+        )
+        self.report.next(
+            f"latentwrap play {self.agent}",
+            "latentwrap collect YOUR_ENV_ID -o data.h5 --steps 20000",
+            "latentwrap pretrain data.h5 -o model.safetensors",
+            "latentwrap train YOUR_ENV_ID --model model.safetensors",
+        )
+        result: dict[str, Any] = {
+            "return_mean": evaluation.mean,
+            "return_std": evaluation.std,
+            "random_return_mean": random.mean,
+            "env_steps": trained.steps + frames,
+            "seconds": total,
+            "checkpoint": str(self.model),
+            "probe": probe.r2,
+            "seconds_by_stage": self.seconds,
+            "seed": self.seed,
+        }
+        (self.folder / _MARK).write_text(json.dumps(result, indent=2), encoding="utf-8")
+        self.report.result(**result)

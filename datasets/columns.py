@@ -1,0 +1,184 @@
+"""The columns of a file other than its frames: checked, then held in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from gymnasium import spaces
+
+from latentwrap.datasets import layout
+from latentwrap.datasets.layout import DatasetInfo
+from latentwrap.errors import DatasetError
+from latentwrap.types import AnyArray, BoolArray, FloatArray, IntArray
+
+
+@dataclass(frozen=True)
+class Columns:
+    """What a file holds beside frames, for N rows in E episodes.
+
+    Attributes:
+        starts, lengths: first row and number of rows of each episode, int64 (E,).
+        actions: stored form, (N, A).
+        rewards: float32 (N,), or `None`.
+        terminations, truncations: bool (N,).
+        states: physical truth by name, float32 (N, k).
+    """
+
+    starts: IntArray
+    lengths: IntArray
+    actions: AnyArray
+    rewards: FloatArray | None
+    terminations: BoolArray
+    truncations: BoolArray
+    states: Mapping[str, FloatArray]
+
+
+def read_columns(file: h5py.File, info: DatasetInfo, path: Path) -> Columns:
+    """Read all columns but the frames, after checking that they are what the layout says.
+
+    Raises:
+        DatasetError: a column is missing or has another shape or dtype, the index does not
+            cover the rows, there is no episode, or values cannot be actions or rewards.
+    """
+    _check_layout(file, info, path)
+    columns = Columns(
+        starts=file[layout.EPISODE_START][:],
+        lengths=file[layout.EPISODE_LENGTH][:],
+        actions=file[layout.ACTIONS][:],
+        rewards=file[layout.REWARDS][:] if layout.REWARDS in file else None,
+        terminations=file[layout.TERMINATIONS][:],
+        truncations=file[layout.TRUNCATIONS][:],
+        states={name: file[layout.state_path(name)][:] for name in _state_names(file)},
+    )
+    _check_index(columns, len(file[layout.FRAMES]), path)
+    _check_finite(columns, path)
+    _check_padding(columns, path)
+    _check_discrete(columns, info, path)
+    return columns
+
+
+def _check_layout(file: h5py.File, info: DatasetInfo, path: Path) -> None:
+    """Compare shapes and dtypes before anything is read: a foreign column may be huge."""
+    for name in layout.REQUIRED:
+        if not isinstance(file.get(name), h5py.Dataset):
+            raise DatasetError(
+                f"{path} lacks the column /{name}, which layout version {layout.VERSION} requires: "
+                "get it anew."
+            )
+    rows, episodes = _length(file[layout.FRAMES]), _length(file[layout.EPISODE_LENGTH])
+    expected: dict[str, tuple[tuple[int | None, ...], Any]] = {
+        layout.FRAMES: ((rows, *info.frame.shape), np.uint8),
+        layout.ACTIONS: ((rows, info.action.stored_size), info.action.stored_dtype),
+        layout.TERMINATIONS: ((rows,), np.bool_),
+        layout.TRUNCATIONS: ((rows,), np.bool_),
+        layout.EPISODE_START: ((episodes,), np.int64),
+        layout.EPISODE_LENGTH: ((episodes,), np.int64),
+    }
+    if layout.REWARDS in file:
+        expected[layout.REWARDS] = ((rows,), np.float32)
+    for name in _state_names(file):
+        expected[layout.state_path(name)] = ((rows, None), np.float32)
+    for name, (shape, dtype) in expected.items():
+        _check_column(file[name], name, shape, np.dtype(dtype), path)
+
+
+def _check_column(
+    column: Any, name: str, shape: tuple[int | None, ...], dtype: np.dtype[Any], path: Path
+) -> None:
+    """Refuse a column of another shape (`None`: any size) or dtype."""
+    found = column.shape if isinstance(column, h5py.Dataset) else None
+    fits = (
+        found is not None
+        and len(found) == len(shape)
+        and all(want in (None, have) for have, want in zip(found, shape, strict=True))
+        and column.dtype == dtype
+    )
+    if not fits:
+        sizes = ", ".join("any" if size is None else str(size) for size in shape)
+        got = "a group" if found is None else f"{column.dtype} {found}"
+        raise DatasetError(f"{path} requires /{name} to be {dtype} ({sizes}), got {got}.")
+
+
+def _length(column: h5py.Dataset) -> int:
+    return int(column.shape[0]) if column.shape else 0
+
+
+def _state_names(file: h5py.File) -> list[str]:
+    states = file.get(layout.STATE)
+    return sorted(states) if isinstance(states, h5py.Group) else []
+
+
+def _check_index(columns: Columns, rows: int, path: Path) -> None:
+    starts, lengths = columns.starts, columns.lengths
+    if not len(lengths):
+        raise DatasetError(f"{path} holds no episodes: collect some first.")
+    ends = np.cumsum(lengths)
+    contiguous = (
+        bool((lengths >= 2).all())
+        and np.array_equal(starts, ends - lengths)
+        and int(ends[-1]) == rows
+    )
+    if not contiguous:
+        raise DatasetError(
+            f"{path} has an episode index that does not cover its {rows} rows "
+            "one episode after the other: get it anew."
+        )
+
+
+def _check_finite(columns: Columns, path: Path) -> None:
+    for name, column in (("actions", columns.actions), ("rewards", columns.rewards)):
+        if column is None or np.isfinite(column).all():
+            continue
+        row = int(np.argwhere(~np.isfinite(column))[0, 0])
+        raise DatasetError(
+            f"{path} has {name} that are NaN or infinite, first in row {row}: "
+            "leave such episodes out."
+        )
+
+
+def _check_padding(columns: Columns, path: Path) -> None:
+    """Padding is zero (returns are sums over rows) and no episode goes on after its end."""
+    last = columns.starts + columns.lengths - 1
+    padding = [columns.actions[last], columns.terminations[last], columns.truncations[last]]
+    if columns.rewards is not None:
+        padding.append(columns.rewards[last])
+    if any(values.any() for values in padding):
+        raise DatasetError(
+            f"{path} has an action, reward or flag in the last row of an episode, which the layout "
+            "requires to be zero: get it anew."
+        )
+    for flags in (columns.terminations, columns.truncations):
+        if flags.sum() != flags[last - 1].sum():
+            raise DatasetError(
+                f"{path} has an episode that goes on after its termination or truncation: "
+                "get it anew."
+            )
+
+
+def _check_discrete(columns: Columns, info: DatasetInfo, path: Path) -> None:
+    """Refuse choices that the action space does not have; a Box is clipped by the model."""
+    low, count = _choices(info.action.space)
+    if count is None:
+        return
+    known = (columns.actions >= low) & (columns.actions < low + count)
+    known[columns.starts + columns.lengths - 1] = True  # padding is zero, also where zero is none
+    if not known.all():
+        row = int(np.argwhere(~known)[0, 0])
+        raise DatasetError(
+            f"{path} has an action {columns.actions[row].tolist()} in row {row} that its action "
+            f"space {info.action.space} does not have: leave such episodes out."
+        )
+
+
+def _choices(space: spaces.Space[Any]) -> tuple[Any, Any]:
+    """First choice and number of choices by column of stored actions; `None` for a Box."""
+    if isinstance(space, spaces.Discrete):
+        return space.start, space.n
+    if isinstance(space, spaces.MultiDiscrete):
+        return space.start.reshape(-1), space.nvec.reshape(-1)
+    return 0, 2 if isinstance(space, spaces.MultiBinary) else None

@@ -1,0 +1,72 @@
+"""The environments that a collection steps: frames observed, in processes of their own."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import gymnasium as gym
+from gymnasium.envs.registration import EnvSpec
+from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv, VectorEnv
+
+from latentwrap.envs.making import FrameSkip, RenderFrame, make_env
+
+
+@dataclass(frozen=True)
+class EnvMaker:
+    """Makes one environment that observes frames; may be pickled to a worker.
+
+    Attributes:
+        spec: of the environment; workers need not have registered its id.
+        frame_skip: how often each action is repeated.
+        height, width: of the frames.
+        env_kwargs: passed on to the environment.
+    """
+
+    spec: EnvSpec
+    frame_skip: int
+    height: int
+    width: int
+    env_kwargs: Mapping[str, Any]
+    _home: int = field(default_factory=os.getpid)
+
+    def __call__(self) -> RenderFrame:
+        """Make it."""
+        if os.getpid() != self._home:
+            # Ctrl-C reaches every process of the terminal; the collector alone shall act on it.
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+        env = make_env(self.spec, **self.env_kwargs)
+        if self.frame_skip > 1:
+            env = FrameSkip(env, self.frame_skip)
+        return RenderFrame(env, height=self.height, width=self.width)
+
+
+def make_vector(make: EnvMaker, count: int) -> VectorEnv[Any, Any, Any]:
+    """`count` environments under Gymnasium's NEXT_STEP autoreset.
+
+    One runs in this process, more run in a spawned process each: a fork would copy threads and
+    rendering contexts that do not survive it.
+    """
+    if count == 1:
+        return SyncVectorEnv([make], **_next_step())
+    return AsyncVectorEnv([make] * count, context="spawn", **_next_step())
+
+
+def spec_json(env: gym.Env[Any, Any]) -> str | None:
+    """The specification that the environment was made from; `None` if it cannot be written."""
+    spec = env.unwrapped.spec
+    if spec is None:
+        return None
+    try:
+        return spec.to_json()
+    except (TypeError, ValueError, AttributeError):
+        return None  # an entry point or argument that is no importable name or plain value
+
+
+def _next_step() -> dict[str, Any]:
+    """Name the autoreset mode where Gymnasium has a name for it (1.1); 1.0 has no other."""
+    mode = getattr(gym.vector, "AutoresetMode", None)
+    return {} if mode is None else {"autoreset_mode": mode.NEXT_STEP}
