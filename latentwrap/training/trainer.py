@@ -124,16 +124,24 @@ class Trainer:
         self.model.load_state_dict(_under("model.", state.tensors))
         self._best = _under("best.", state.tensors)
         self._noise.set_state(state.tensors["noise"])
-        moments: dict[int, dict[str, Tensor]] = {}
-        for name, tensor in _under("adam.", state.tensors).items():
-            index, _, key = name.partition(".")
-            moments.setdefault(int(index), {})[key] = tensor
-        groups = self._optimizer.state_dict()["param_groups"]
-        self._optimizer.load_state_dict({"state": moments, "param_groups": groups})
+        self._restore_moments(_under("adam.", state.tensors))
         self.steps_done = int(state.document["steps"])
         best = state.document["best_loss"]
         self.best_loss = math.inf if best is None else float(best)
         self._sampler.restore(state.document["sampler"])
+
+    def _restore_moments(self, tensors: dict[str, Tensor]) -> None:
+        parameters = list(self.model.parameters())
+        moments: dict[int, dict[str, Tensor]] = {}
+        for name, tensor in tensors.items():
+            index, _, key = name.partition(".")
+            parameter = parameters[int(index)]
+            if tensor.shape == parameter.shape:
+                # The fused optimiser pairs memory, not indices: the layouts must agree.
+                tensor = torch.empty_like(parameter).copy_(tensor)
+            moments.setdefault(int(index), {})[key] = tensor
+        groups = self._optimizer.state_dict()["param_groups"]
+        self._optimizer.load_state_dict({"state": moments, "param_groups": groups})
 
     def _weights(self) -> dict[str, Tensor]:
         return {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
@@ -151,7 +159,7 @@ class Trainer:
         if not bool(torch.isfinite(loss) & torch.isfinite(gradient)):
             raise TrainingDiverged(
                 f"The loss became {float(loss):g} (gradient norm {float(gradient):g}) in step "
-                f"{self.steps_done + 1} of training: try a smaller learning_rate, or set max_grad_norm."
+                f"{self.steps_done + 1} of training: try a smaller learning_rate or a max_grad_norm."
             )
 
 
