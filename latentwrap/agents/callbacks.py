@@ -33,7 +33,7 @@ class Callback:
     def on_start(self, agent: SAC, total: int) -> None:
         """Called before the first step; learning ends at step `total`."""
 
-    def on_step(self, agent: SAC) -> bool:  # noqa: ARG002
+    def on_step(self, agent: SAC) -> bool:
         """Called after every environment step; `False` ends learning."""
         return True
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -81,8 +82,7 @@ class TwinCritics(nn.Module):
     def __init__(self, inputs: int, actions: int, hidden: Sequence[int]) -> None:
         super().__init__()
         sizes = [inputs + actions, *hidden, 1]
-        layers = zip(sizes, sizes[1:], strict=False)
-        self.layers = nn.ModuleList(TwinLinear(fan_in, fan_out) for fan_in, fan_out in layers)
+        self.layers = nn.ModuleList(TwinLinear(*pair) for pair in pairwise(sizes))
 
     def forward(self, observation: Tensor, action: Tensor) -> Tensor:
         """Q_1(s, a) and Q_2(s, a), (2, B)."""

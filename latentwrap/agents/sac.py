@@ -242,7 +242,8 @@ class SAC:
                     each.on_episode(self, EpisodeStats(total, length))
                 observation, _ = env.reset()
                 total, length = 0.0, 0
-            if not all([each.on_step(self) for each in callbacks]):
+            wishes = [each.on_step(self) for each in callbacks]  # every one is asked
+            if not all(wishes):
                 break
 
     def _explore(self, observation: Any) -> AnyArray:

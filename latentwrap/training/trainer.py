@@ -159,7 +159,7 @@ class Trainer:
         if not bool(torch.isfinite(loss) & torch.isfinite(gradient)):
             raise TrainingDiverged(
                 f"The loss became {float(loss):g} (gradient norm {float(gradient):g}) in step "
-                f"{self.steps_done + 1} of training: try a smaller learning_rate or a max_grad_norm."
+                f"{self.steps_done + 1} of training: try a smaller learning_rate."
             )
 
 

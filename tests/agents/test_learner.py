@@ -1,0 +1,160 @@
+"""One update against Stable-Baselines3's formulas on the same weights, batch and noise."""
+
+from __future__ import annotations
+
+import math
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from stable_baselines3 import SAC as SB3SAC  # noqa: N811
+from stable_baselines3.common.utils import polyak_update
+from torch import Tensor
+
+from latentwrap.agents.config import SACConfig
+from latentwrap.agents.learner import Learner
+from latentwrap.agents.replay import Batch
+
+OBSERVATIONS, ACTIONS, COUNT = 3, 1, 64
+
+
+def make_learner(**options: object) -> Learner:
+    config = SACConfig(hidden=(32, 32)).replace(**options)
+    return Learner(OBSERVATIONS, ACTIONS, config, device=torch.device("cpu"), seed=0)
+
+
+def make_batch() -> Batch:
+    g = torch.Generator().manual_seed(5)
+    return Batch(
+        observation=torch.randn(COUNT, OBSERVATIONS, generator=g),
+        action=2 * torch.rand(COUNT, ACTIONS, generator=g) - 1,
+        reward=torch.randn(COUNT, generator=g),
+        next_observation=torch.randn(COUNT, OBSERVATIONS, generator=g),
+        terminated=(torch.rand(COUNT, generator=g) < 0.3).float(),
+    )
+
+
+@pytest.fixture
+def peer() -> SB3SAC:
+    options = {"policy_kwargs": {"net_arch": [32, 32]}, "device": "cpu", "seed": 1}
+    return SB3SAC("MlpPolicy", gym.make("Pendulum-v1"), **options)
+
+
+@torch.no_grad()
+def copy_into_peer(learner: Learner, peer: SB3SAC) -> None:
+    actor = peer.policy.actor
+    ours = [learner.actor.net[i] for i in (0, 2)]
+    for target, source in zip([actor.latent_pi[0], actor.latent_pi[2]], ours, strict=True):
+        target.load_state_dict(source.state_dict())
+    last = learner.actor.net[4]
+    for head, rows in ((actor.mu, slice(0, 1)), (actor.log_std, slice(1, 2))):
+        head.weight.copy_(last.weight[rows])
+        head.bias.copy_(last.bias[rows])
+    for critics, theirs in (
+        (learner.critics, peer.policy.critic),
+        (learner.targets, peer.policy.critic_target),
+    ):
+        for index, network in enumerate((theirs.qf0, theirs.qf1)):
+            for layer, twin in zip([network[i] for i in (0, 2, 4)], critics.layers, strict=True):
+                layer.weight.copy_(twin.weight[index].t())
+                layer.bias.copy_(twin.bias[index, 0])
+
+
+def peer_sample(peer: SB3SAC, observation: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+    """SB3's action_log_prob with our noise instead of its own."""
+    mean, log_std, _ = peer.actor.get_action_dist_params(observation)
+    dist = peer.actor.action_dist.proba_distribution(mean, log_std)
+    raw = mean + log_std.exp() * noise
+    action = raw.tanh()
+    return action, dist.log_prob(action, raw)
+
+
+def test_losses_are_those_of_stable_baselines3(peer: SB3SAC) -> None:
+    learner, batch = make_learner(initial_temperature=0.7), make_batch()
+    copy_into_peer(learner, peer)
+    noise = torch.randn(COUNT, ACTIONS, generator=torch.Generator().manual_seed(9))
+    with torch.no_grad():
+        action, log_prob = peer_sample(peer, batch.next_observation, noise)
+        values = torch.cat(peer.critic_target(batch.next_observation, action), 1)
+        soft = values.min(1).values - 0.7 * log_prob
+        target = batch.reward + (1 - batch.terminated) * 0.99 * soft
+    ours = learner.critic_target(batch, noise)
+    torch.testing.assert_close(ours, target, rtol=1e-4, atol=1e-4)
+
+    q = peer.critic(batch.observation, batch.action)
+    # SB3 halves the sum of the two errors.
+    expected = sum(torch.nn.functional.mse_loss(values, target[:, None]) for values in q)
+    torch.testing.assert_close(learner.critic_loss(batch, ours)[0], expected, rtol=1e-4, atol=1e-5)
+
+    action, log_prob = peer_sample(peer, batch.observation, noise)
+    values = torch.cat(peer.critic(batch.observation, action), 1).min(1).values
+    loss, entropy = learner.actor_loss(batch, noise)
+    torch.testing.assert_close(loss, (0.7 * log_prob - values).mean(), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(entropy, -log_prob.mean(), rtol=1e-4, atol=1e-5)
+
+    expected = -(math.log(0.7) * (log_prob + learner.target_entropy).detach()).mean()
+    torch.testing.assert_close(learner.temperature_loss(entropy), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_targets_move_by_tau(peer: SB3SAC) -> None:
+    learner = make_learner(tau=0.25)
+    theirs = make_learner()
+    start = [p.clone() for p in learner.targets.parameters()]
+    learner.update(make_batch())
+    for target, parameter in zip(theirs.targets.parameters(), start, strict=True):
+        target.data.copy_(parameter)
+    polyak_update(learner.critics.parameters(), theirs.targets.parameters(), 0.25)
+    for ours, expected in zip(
+        learner.targets.parameters(), theirs.targets.parameters(), strict=True
+    ):
+        torch.testing.assert_close(ours, expected)
+
+
+def test_an_update_moves_everything_and_leaves_critics_trainable() -> None:
+    learner = make_learner()
+    before = {name: tensor.clone() for name, tensor in learner.state().items()}
+    metrics = learner.update(make_batch())
+    after = learner.state()
+    for name in ("actor.net.0.weight", "critics.layers.0.weight", "targets.layers.0.weight"):
+        assert not torch.equal(before[name], after[name])
+    assert before["log_temperature"] != after["log_temperature"]
+    assert all(p.requires_grad for p in learner.critics.parameters())
+    assert not any(p.requires_grad for p in learner.targets.parameters())
+    assert all(torch.isfinite(value) for value in metrics.values())
+
+
+def test_the_actors_gradient_does_not_reach_the_critics() -> None:
+    learner, batch = make_learner(), make_batch()
+    learner.update(batch)
+    critic_gradients = [p.grad.clone() for p in learner.critics.parameters()]
+    learner._update_actor(batch)
+    for gradient, parameter in zip(critic_gradients, learner.critics.parameters(), strict=True):
+        torch.testing.assert_close(parameter.grad, gradient, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(("target", "sign"), [(5.0, 1), (-5.0, -1)])
+def test_the_temperature_moves_entropy_towards_its_target(target: float, sign: int) -> None:
+    learner = make_learner(target_entropy=target)
+    before = learner.log_temperature.item()
+    learner.update(make_batch())
+    assert np.sign(learner.log_temperature.item() - before) == sign
+
+
+def test_the_target_entropy_is_minus_the_number_of_actions() -> None:
+    learner = Learner(3, 4, SACConfig(), device=torch.device("cpu"), seed=0)
+    assert learner.target_entropy == -4.0
+
+
+def test_a_restored_learner_goes_on_bit_for_bit() -> None:
+    whole, half, batch = make_learner(), make_learner(), make_batch()
+    for _ in range(6):
+        whole.update(batch)
+    for _ in range(3):
+        half.update(batch)
+    resumed = Learner(OBSERVATIONS, ACTIONS, SACConfig(hidden=(32, 32)), device=half.device, seed=7)
+    resumed.restore(half.state())
+    for _ in range(3):
+        resumed.update(batch)
+    for name, tensor in whole.state().items():
+        torch.testing.assert_close(resumed.state()[name], tensor, rtol=0, atol=0, msg=name)

@@ -1,0 +1,75 @@
+"""Linear probes against numpy's least squares and known systems."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from latentwrap.datasets import Dataset, collect
+from latentwrap.envs import PIXEL_PENDULUM
+from latentwrap.errors import CheckpointError, DatasetError
+from latentwrap.evaluation.probe import heldout_episodes, linear_fit, probe_states, r_squared
+from latentwrap.models import LatentModel
+from latentwrap.training.statistics import filter_episodes
+
+RNG = np.random.default_rng(0)
+
+
+def test_linear_fit_is_least_squares() -> None:
+    x, y = RNG.normal(size=(200, 7)), RNG.normal(size=(200, 2))
+    ours = linear_fit(x, y).predict(x)
+    design = np.c_[x, np.ones(len(x))]
+    theirs = design @ np.linalg.lstsq(design, y, rcond=None)[0]
+    np.testing.assert_allclose(ours, theirs, atol=1e-5)
+
+
+def test_unused_dimensions_do_no_harm() -> None:
+    x = np.c_[RNG.normal(size=(50, 3)), np.zeros((50, 2))]
+    y = x @ RNG.normal(size=(5, 1)) + 3
+    np.testing.assert_allclose(linear_fit(x, y).predict(x), y, atol=1e-4)
+
+
+def test_r_squared_by_hand() -> None:
+    targets = np.array([[0.0, 5.0], [2.0, 5.0], [4.0, 8.0]])
+    predicted = np.array([[1.0, 6.0], [2.0, 6.0], [3.0, 6.0]])
+    # Column 0: residuals 1, 0, 1 of a spread of 8. Column 1: the mean, which explains nothing.
+    np.testing.assert_allclose(r_squared(predicted, targets), [0.75, 0.0])
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    path = tmp_path_factory.mktemp("probe") / "data.h5"
+    collect(PIXEL_PENDULUM, path, steps=800, seed=0, height=16, width=16)
+    return Dataset(path)
+
+
+def test_a_probe_is_fitted_on_some_episodes_and_scored_on_others(
+    data: Dataset, tiny_model: LatentModel
+) -> None:
+    result = probe_states(tiny_model, data, fit=np.array([0, 2]), test=np.array([1, 3]))
+    latents = list(filter_episodes(tiny_model, data, np.arange(4)))
+    states = [data.episode(number).states["state"] for number in range(4)]
+    probe = linear_fit(np.concatenate(latents[::2]), np.concatenate(states[::2]))
+    predicted = probe.predict(np.concatenate(latents[1::2]))
+    expected = r_squared(predicted, np.concatenate(states[1::2]))
+    assert list(result.r2) == ["state[0]", "state[1]", "state[2]"]
+    np.testing.assert_allclose(list(result.r2.values()), expected, atol=1e-6)
+    assert (result.fit_rows, result.test_rows) == (402, 402)
+
+
+def test_a_probe_needs_states_and_episodes(data: Dataset, tiny_model: LatentModel) -> None:
+    with pytest.raises(DatasetError, match="at least one episode"):
+        probe_states(tiny_model, data, fit=np.array([0]), test=np.array([], int))
+    data = Dataset(data.path)
+    data.states.clear()
+    with pytest.raises(DatasetError, match="requires /state columns"):
+        probe_states(tiny_model, data, fit=np.array([0]), test=np.array([1]))
+
+
+def test_heldout_episodes_come_from_the_checkpoint(
+    tiny_model: LatentModel, tiny_checkpoint: Path
+) -> None:
+    with pytest.raises(CheckpointError, match="names no held-out data"):
+        heldout_episodes(tiny_model)
