@@ -7,6 +7,7 @@ import importlib
 import click
 
 from latentwrap._version import __version__
+from latentwrap.cli.process import keep_freed_memory
 
 # Loaded when asked for, so that `--help` does not import torch.
 _VERBS = {
@@ -60,6 +61,7 @@ def main() -> None:
       latentwrap pretrain car.h5 -o car.safetensors
       latentwrap train CarRacing-v3 --model car.safetensors
     """
+    keep_freed_memory()
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -20,7 +19,7 @@ from latentwrap.actions import ActionSpec
 from latentwrap.datasets.episodes import EpisodeBuilder, states_of
 from latentwrap.datasets.layout import DatasetInfo
 from latentwrap.datasets.policies import NoisePolicy, Policy, RandomPolicy
-from latentwrap.datasets.workers import EnvMaker, make_vector, spec_json
+from latentwrap.datasets.workers import EnvMaker, running, spec_json
 from latentwrap.datasets.writer import DatasetWriter
 from latentwrap.envs.making import find_spec
 from latentwrap.errors import ConfigError, did_you_mean
@@ -106,11 +105,16 @@ def collect(
         ConfigError: an argument that is out of its range, or an unknown policy.
         EnvironmentMismatch: no such environment, or it gives no image.
         OutputExists: the file exists, or an interrupted collection of it.
-        DatasetError: a reward that is not finite, or no whole episode.
+        DatasetError: a reward that is not finite, or no whole episode, or the process of an
+            environment ended.
 
     Example:
+        >>> import tempfile
         >>> from latentwrap.datasets import collect
-        >>> collect("CarRacing-v3", "car.h5", steps=20_000, num_envs=2)  # doctest: +SKIP
+        >>> path = tempfile.mkdtemp() + "/pendulum.h5"
+        >>> result = collect("latentwrap/PixelPendulum-v0", path, steps=250)
+        >>> result.transitions, result.episodes
+        (250, 2)
     """
     started = time.monotonic()
     _require_positive(steps=steps, num_envs=num_envs, frame_skip=frame_skip)
@@ -122,7 +126,7 @@ def collect(
     info = _describe(make, name, seed=seed, policy=policy_name)
     with (
         DatasetWriter(path, info, force=force, resume=resume) as writer,
-        closing(make_vector(make, num_envs)) as envs,
+        running(make, num_envs) as envs,
         bar("Collecting", steps, show=show_progress) as progress,
         InterruptFlag() as interrupt,
     ):

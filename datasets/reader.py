@@ -48,8 +48,14 @@ class Dataset:
         DatasetError: missing, not HDF5, foreign, damaged, or without episodes.
 
     Example:
-        >>> data = Dataset("pendulum.h5")  # doctest: +SKIP
-        >>> data.frames(slice(0, 9)).shape  # doctest: +SKIP
+        >>> import tempfile
+        >>> from latentwrap.datasets import Dataset, collect
+        >>> path = tempfile.mkdtemp() + "/pendulum.h5"
+        >>> _ = collect("latentwrap/PixelPendulum-v0", path, steps=250)
+        >>> data = Dataset(path)
+        >>> data.lengths
+        array([201,  51])
+        >>> data.frames(slice(0, 9)).shape
         (9, 64, 64, 3)
     """
 

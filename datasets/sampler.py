@@ -79,6 +79,20 @@ class WindowSampler:
 
     Raises:
         DatasetError: all are too short.
+
+    Example:
+        >>> import tempfile
+        >>> from latentwrap.datasets import Dataset, WindowSampler, collect, split_episodes
+        >>> from latentwrap.seeding import numpy_generator
+        >>> path = tempfile.mkdtemp() + "/pendulum.h5"
+        >>> _ = collect("latentwrap/PixelPendulum-v0", path, steps=450)
+        >>> data, generator = Dataset(path), numpy_generator(0)
+        >>> split = split_episodes(data, 0.1, generator, shortest=8)
+        >>> sampler = WindowSampler(
+        ...     data, split.train, length=8, batch_size=32, generator=generator
+        ... )
+        >>> sampler.sample().frames.shape
+        (32, 9, 64, 64, 3)
     """
 
     def __init__(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +14,7 @@ from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv, VectorEnv
 
 from latentwrap.envs.making import FrameSkip, RenderFrame, make_env
+from latentwrap.errors import DatasetError
 
 
 @dataclass(frozen=True)
@@ -44,15 +46,31 @@ class EnvMaker:
         return RenderFrame(env, height=self.height, width=self.width)
 
 
-def make_vector(make: EnvMaker, count: int) -> VectorEnv[Any, Any, Any]:
-    """`count` environments under Gymnasium's NEXT_STEP autoreset.
+@contextmanager
+def running(make: EnvMaker, count: int) -> Iterator[VectorEnv[Any, Any, Any]]:
+    """`count` environments under Gymnasium's NEXT_STEP autoreset, closed after the block.
 
     One runs in this process, more run in a spawned process each: a fork would copy threads and
-    rendering contexts that do not survive it.
+    rendering contexts that do not survive it. If the block raises, the processes are terminated,
+    because one that hangs or died can no longer be asked to close.
+
+    Raises:
+        DatasetError: a process ended without a word.
     """
-    if count == 1:
-        return SyncVectorEnv([make], **_next_step())
-    return AsyncVectorEnv([make] * count, context="spawn", **_next_step())
+    envs = None
+    try:
+        envs = _make_vector(make, count)
+        yield envs
+    except BaseException as error:
+        _terminate(envs)
+        if count > 1 and isinstance(error, EOFError | ConnectionError):
+            raise DatasetError(
+                "The process of an environment ended unexpectedly (killed, out of memory, or a "
+                "script without if __name__ == '__main__'): see its own output, and pass --resume "
+                "to go on with the episodes so far."
+            ) from error
+        raise
+    envs.close()
 
 
 def spec_json(env: gym.Env[Any, Any]) -> str | None:
@@ -70,3 +88,29 @@ def _next_step() -> dict[str, Any]:
     """Name the autoreset mode where Gymnasium has a name for it (1.1); 1.0 has no other."""
     mode = getattr(gym.vector, "AutoresetMode", None)
     return {} if mode is None else {"autoreset_mode": mode.NEXT_STEP}
+
+
+def _make_vector(make: EnvMaker, count: int) -> VectorEnv[Any, Any, Any]:
+    if count == 1:
+        return SyncVectorEnv([make], **_next_step())
+    return AsyncVectorEnv([make] * count, context="spawn", **_next_step())
+
+
+def _terminate(envs: VectorEnv[Any, Any, Any] | None) -> None:
+    """Close without waiting for an answer.
+
+    `AsyncVectorEnv.close(terminate=True)` first waits for a step that was asked for, and fails
+    where its process is dead.
+    """
+    if not isinstance(envs, AsyncVectorEnv):
+        if envs is not None:
+            envs.close()
+        return
+    for process in envs.processes:
+        process.terminate()
+    for process in envs.processes:
+        process.join()
+    for pipe in envs.parent_pipes:
+        if pipe is not None:
+            pipe.close()
+    envs.closed = True

@@ -46,8 +46,24 @@ class DatasetWriter:
         DatasetError: the interrupted run was of something else.
 
     Example:
-        >>> with DatasetWriter("data.h5", info) as writer:  # doctest: +SKIP
+        >>> import tempfile
+        >>> import numpy as np
+        >>> from gymnasium import spaces
+        >>> from latentwrap.actions import ActionSpec
+        >>> from latentwrap.datasets import DatasetInfo, DatasetWriter, Episode
+        >>> from latentwrap.pixels import FrameSpec
+        >>> info = DatasetInfo("my robot", ActionSpec(spaces.Discrete(2)), FrameSpec())
+        >>> episode = Episode(
+        ...     frames=np.zeros((4, 64, 64, 3), np.uint8),
+        ...     actions=np.array([[0], [1], [1]]),
+        ...     rewards=None,
+        ...     terminated=True,
+        ...     truncated=False,
+        ... )
+        >>> with DatasetWriter(tempfile.mkdtemp() + "/robot.h5", info) as writer:
         ...     writer.add(episode)
+        >>> writer.transitions
+        3
     """
 
     def __init__(

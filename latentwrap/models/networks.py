@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +16,8 @@ from torch.nn import functional as F
 from latentwrap.errors import ConfigError
 from latentwrap.models.distributions import Gaussian
 from latentwrap.pixels import FrameSpec
+
+Activation: TypeAlias = Literal["leaky_relu", "elu"]
 
 _SLOPE = 0.2
 _STRIDE = 16  # of every encoder here, and of every decoder back
@@ -27,15 +30,22 @@ class GaussianHead(nn.Module):
     Args:
         inputs: size of the inputs together.
         outputs: size of the Gaussian.
-        hidden: sizes of the hidden layers, LeakyReLU(0.2) after each.
+        hidden: sizes of the hidden layers.
+        activation: after each hidden layer, `leaky_relu` (slope 0.2) or `elu`.
         min_std: smallest standard deviation.
     """
 
     def __init__(
-        self, inputs: int, outputs: int, hidden: Sequence[int], *, min_std: float = 1e-5
+        self,
+        inputs: int,
+        outputs: int,
+        hidden: Sequence[int],
+        *,
+        activation: Activation = "leaky_relu",
+        min_std: float = 1e-5,
     ) -> None:
         super().__init__()
-        self.net = mlp(inputs, 2 * outputs, hidden)
+        self.net = mlp(inputs, 2 * outputs, hidden, activation)
         self.min_std = min_std
 
     def forward(self, *inputs: Tensor) -> Gaussian:
@@ -182,11 +192,12 @@ class PatchNetworks(PixelNetworks):
         return split.transpose(2, 3).reshape(count, _PATCH * height, _PATCH * width, -1)
 
 
-def mlp(inputs: int, outputs: int, hidden: Sequence[int]) -> nn.Sequential:
-    """Linear layers with LeakyReLU(0.2) between them."""
+def mlp(inputs: int, outputs: int, hidden: Sequence[int], activation: Activation) -> nn.Sequential:
+    """Linear layers with an activation between them."""
     layers: list[nn.Module] = []
     for size in hidden:
-        layers += [nn.Linear(inputs, size), nn.LeakyReLU(_SLOPE)]
+        between = nn.ELU() if activation == "elu" else nn.LeakyReLU(_SLOPE)
+        layers += [nn.Linear(inputs, size), between]
         inputs = size
     return nn.Sequential(*layers, nn.Linear(inputs, outputs))
 

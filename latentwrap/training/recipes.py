@@ -64,11 +64,12 @@ PRESETS: dict[str, Recipe] = {
             features=128,
             z1=16,
             z2=64,
-            hidden=(128, 128),
+            hidden=(256, 256),
+            activation="elu",
             standardize_rewards=True,
             min_reward_std=0.1,
         ),
-        training=TrainingConfig(learning_rate=6e-4),
+        training=TrainingConfig(steps=3000, batch_size=16, learning_rate=6e-4),
     ),
 }
 

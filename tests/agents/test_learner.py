@@ -8,7 +8,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
-from stable_baselines3 import SAC as SB3SAC  # noqa: N811
+from stable_baselines3 import SAC as SB3SAC
 from stable_baselines3.common.utils import polyak_update
 from torch import Tensor
 

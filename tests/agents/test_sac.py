@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
+from tests.conftest import make_tiny_model
 
 from latentwrap import SAC, LatentObservation, storage
 from latentwrap.agents import (
@@ -25,7 +26,6 @@ from latentwrap.agents import (
 from latentwrap.errors import CheckpointError, ConfigError, EnvironmentMismatch
 from latentwrap.models import save_model
 from latentwrap.runlog import read_metrics
-from tests.conftest import make_tiny_model
 
 QUICK: dict[str, Any] = {"hidden": (16, 16), "batch_size": 16, "learning_starts": 10}
 

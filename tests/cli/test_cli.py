@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import h5py
@@ -11,12 +12,12 @@ import pytest
 import yaml
 from click.testing import CliRunner, Result
 from gymnasium import spaces
+from tests.conftest import TINY, make_tiny_model
 
 from latentwrap.cli.main import main
 from latentwrap.datasets import collect
 from latentwrap.envs import PIXEL_PENDULUM
 from latentwrap.models import save_model
-from tests.conftest import TINY, make_tiny_model
 
 SMALL = {**TINY, "widths": [4, 4, 8], "hidden": [16, 16], "batch_size": 4, "window": 4}
 
@@ -146,11 +147,10 @@ def test_bad_datasets_are_named(tmp_path: Path, data: Path) -> None:
     assert not out.exists()
 
 
-def change(path: Path, source: Path, **columns: object) -> Path:
+def damaged(path: Path, source: Path, damage: Callable[[h5py.File], None]) -> Path:
     path.write_bytes(source.read_bytes())
     with h5py.File(path, "r+") as file:
-        for name, change_column in columns.items():
-            change_column(file)  # type: ignore[operator]
+        damage(file)
     return path
 
 
@@ -176,7 +176,7 @@ def test_damaged_datasets_are_named(tmp_path: Path, data: Path) -> None:
         newer: "version 9",
     }
     for index, (damage, words) in enumerate(cases.items()):
-        path = change(tmp_path / f"{index}.h5", data, damage=damage)
+        path = damaged(tmp_path / f"{index}.h5", data, damage)
         message = mistake("pretrain", path, "-o", tmp_path / "m.safetensors")
         assert str(path) in message
         assert words in message

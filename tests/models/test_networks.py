@@ -85,15 +85,16 @@ def test_head_computes_softplus_of_its_second_half() -> None:
     assert (gaussian.std >= 0.5).all()
 
 
-def test_mlp_has_leaky_relu_between_but_not_after() -> None:
-    kinds = [type(layer) for layer in mlp(2, 3, (4, 5))]
-    assert kinds == [nn.Linear, nn.LeakyReLU, nn.Linear, nn.LeakyReLU, nn.Linear]
+def test_mlp_has_its_activation_between_but_not_after() -> None:
+    for name, between in (("leaky_relu", nn.LeakyReLU), ("elu", nn.ELU)):
+        kinds = [type(layer) for layer in mlp(2, 3, (4, 5), name)]
+        assert kinds == [nn.Linear, between, nn.Linear, between, nn.Linear]
 
 
 def test_initialisation_depends_on_the_generator_alone() -> None:
     def weights(seed: int, global_seed: int) -> torch.Tensor:
         torch.manual_seed(global_seed)
-        net = mlp(4, 4, (4,))
+        net = mlp(4, 4, (4,), "elu")
         initialize(net, torch.Generator().manual_seed(seed))
         return torch.cat([p.flatten() for p in net.parameters()])
 

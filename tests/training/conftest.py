@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from tests.conftest import TINY
 
 from latentwrap.datasets import collect
 from latentwrap.envs import PIXEL_PENDULUM
-from tests.conftest import TINY
 
 FAST_ENOUGH = {
     **TINY,

@@ -11,6 +11,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from tests.training.conftest import FAST_ENOUGH
 
 import latentwrap
 from latentwrap import storage
@@ -21,7 +22,6 @@ from latentwrap.runlog import read_metrics
 from latentwrap.training import PretrainResult, pretrain
 from latentwrap.training.statistics import filter_episodes
 from latentwrap.training.trainer import Trainer
-from tests.training.conftest import FAST_ENOUGH
 
 
 def train(data: Path, output: Path, *, steps: int = 12, **arguments: Any) -> PretrainResult:
@@ -139,9 +139,7 @@ def test_the_best_model_has_the_lowest_logged_heldout_loss(data: Path, tmp_path:
 
 def test_training_lowers_the_heldout_loss(data: Path, tmp_path: Path) -> None:
     short = train(data, tmp_path / "short.safetensors", steps=1)
-    long = train(
-        data, tmp_path / "long.safetensors", steps=150, options={"learning_rate": 3e-3}
-    )
+    long = train(data, tmp_path / "long.safetensors", steps=150, options={"learning_rate": 3e-3})
     assert long.heldout["loss"] < 0.5 * short.heldout["loss"]
 
 
@@ -241,9 +239,7 @@ def test_unknown_names_are_refused_with_the_nearest(data: Path, tmp_path: Path) 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_dataset_without_rewards_makes_a_model_without_them(
-    data: Path, tmp_path: Path
-) -> None:
+def test_a_dataset_without_rewards_makes_a_model_without_them(data: Path, tmp_path: Path) -> None:
     silent = tmp_path / "silent.h5"
     silent.write_bytes(data.read_bytes())
     with h5py.File(silent, "r+") as file:

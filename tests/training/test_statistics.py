@@ -25,9 +25,7 @@ def test_a_stored_episode_has_the_latents_of_the_same_episode_in_the_wrapper(
     (offline,) = filter_episodes(tiny_model, dataset, np.array([0]))
     env = LatentObservation(gym.make(PIXEL_PENDULUM), tiny_model, normalize=normalize)
     latent, _ = env.reset(seed=11)
-    online = [latent]
-    for action in dataset.episode(0).actions:
-        online.append(env.step(action)[0])
+    online = [latent, *(env.step(action)[0] for action in dataset.episode(0).actions)]
     if normalize:
         assert tiny_model.normalizer is not None
         np.testing.assert_allclose(online, tiny_model.normalizer.normalize(offline), atol=1e-4)
