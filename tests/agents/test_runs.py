@@ -1,0 +1,81 @@
+"""The folder of a training run: resumed, and refused where it does not fit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.conftest import make_tiny_model
+
+from latentwrap.agents.runs import AgentRun, TrainResult, train_agent
+from latentwrap.envs import PIXEL_PENDULUM
+from latentwrap.errors import CheckpointError, OutputExists
+from latentwrap.models import save_model
+from latentwrap.runlog import read_metrics
+
+OPTIONS = {"hidden": (16, 16), "batch_size": 16, "learning_starts": 10}
+
+
+def train(model: Path, folder: Path, *, steps: int, **arguments: Any) -> TrainResult:
+    return train_agent(
+        PIXEL_PENDULUM, model, folder, steps=steps, options=OPTIONS, device="cpu",
+        evaluate_every=100, evaluation_episodes=1, final_episodes=2, **arguments,
+    )  # fmt: skip
+
+
+def test_a_run_is_resumed_to_the_asked_number_of_steps(
+    tmp_path: Path, tiny_checkpoint: Path
+) -> None:
+    folder = tmp_path / "run"
+    assert train(tiny_checkpoint, folder, steps=250).steps == 250
+    result = train(tiny_checkpoint, folder, steps=400, resume=True)
+    assert result.steps == 400
+    assert len(result.evaluation.returns) == 2
+    run = AgentRun(folder)
+    rows = read_metrics(run.evaluations_path)
+    assert [row["step"] for row in rows] == [100, 200, 300, 400]
+    agent = run.load_agent(run.make_env())
+    assert agent.num_timesteps == len(agent.replay) == 400
+
+
+def test_a_finished_run_is_only_evaluated_again(tmp_path: Path, tiny_checkpoint: Path) -> None:
+    folder = tmp_path / "run"
+    first = train(tiny_checkpoint, folder, steps=150)
+    again = train(tiny_checkpoint, folder, steps=150, resume=True)
+    assert again.steps == 150
+    assert again.evaluation.returns == first.evaluation.returns
+
+
+def test_an_existing_run_is_not_overwritten(tmp_path: Path, tiny_checkpoint: Path) -> None:
+    folder = tmp_path / "run"
+    train(tiny_checkpoint, folder, steps=20)
+    with pytest.raises(OutputExists, match="exists already"):
+        train(tiny_checkpoint, folder, steps=20)
+    train(tiny_checkpoint, folder, steps=30, force=True)
+    assert AgentRun(folder).load_agent(AgentRun(folder).make_env()).num_timesteps == 30
+
+
+def test_a_failed_start_leaves_the_old_run(tmp_path: Path, tiny_checkpoint: Path) -> None:
+    folder = tmp_path / "run"
+    train(tiny_checkpoint, folder, steps=20)
+    with pytest.raises(CheckpointError):
+        train(tmp_path / "none.safetensors", folder, steps=20, force=True)
+    assert AgentRun(folder).agent_path.exists()
+
+
+def test_another_model_is_refused(tmp_path: Path, tiny_checkpoint: Path) -> None:
+    folder, other = tmp_path / "run", tmp_path / "other.safetensors"
+    train(tiny_checkpoint, folder, steps=20)
+    save_model(other, make_tiny_model(seed=3), training={})
+    with pytest.raises(CheckpointError, match="resume it with the same environment and model"):
+        train(other, folder, steps=40, resume=True)
+    other.replace(tiny_checkpoint)
+    with pytest.raises(CheckpointError, match="trained on another model"):
+        AgentRun(folder).make_env()
+
+
+def test_a_folder_without_a_card_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(CheckpointError, match=r"no readable run\.json"):
+        AgentRun(tmp_path).read_card()
