@@ -35,6 +35,8 @@ class SLACConfig(Config):
         hidden: hidden layers of every Gaussian head.
         activation: between them, `leaky_relu` or `elu`; with `elu` a linear probe reads
             velocities off the latents after half as many updates.
+        shared_first: p(z2_1|z1_1) is p(z2|z1, 0, 0) instead of a network of its own; the latents
+            of first frames then lie where all others do.
         decoder_var: variance of p(x|z), in squared units of [0, 1] pixels.
         kl_weight, image_weight, reward_weight: factors of the loss terms.
         rewards: learn p(r|z, a, z').
@@ -50,6 +52,7 @@ class SLACConfig(Config):
     z2: int = Field(256, ge=1)
     hidden: tuple[int, ...] = (256, 256)
     activation: Activation = "leaky_relu"
+    shared_first: bool = False
     decoder_var: float = Field(0.1, gt=0)
     kl_weight: float = Field(1.0, ge=0)
     image_weight: float = Field(1.0, ge=0)
@@ -120,7 +123,7 @@ class SLACModel(LatentModel):
         # p(z1_{t+1}|z2_t, a_t)
         self.z1_prior = head(config.z2 + action, config.z1)
         # p(z2_1|z1_1), p(z2_{t+1}|z1_{t+1}, z2_t, a_t)
-        self.z2_prior_first = head(config.z1, config.z2)
+        self.z2_prior_first = None if config.shared_first else head(config.z1, config.z2)
         self.z2_prior = head(latent + action, config.z2)
         # p(r_t|z_t, a_t, z_{t+1}), p(end_t|z_t, a_t, z_{t+1})
         transition = 2 * latent + action
@@ -143,7 +146,7 @@ class SLACModel(LatentModel):
         # z1_1 ~ q(z1_1|x_1)
         z1 = self.z1_posterior_first(self.encode(frame)).sample(noise1)
         # z2_1 ~ p(z2_1|z1_1)
-        z2 = self.z2_prior_first(z1).sample(noise2)
+        z2 = self._first_z2(z1).sample(noise2)
         return SLACBelief(z1, z2)
 
     def filter(
@@ -201,7 +204,7 @@ class SLACModel(LatentModel):
         # q(z1_1|x_1), p(z2_1|z1_1)
         q = self.z1_posterior_first(features[:, 0])
         z1 = q.sample(noise1[:, 0])
-        z2 = self.z2_prior_first(z1).sample(noise2[:, 0])
+        z2 = self._first_z2(z1).sample(noise2[:, 0])
         means, stds, z1s, z2s = [q.mean], [q.std], [z1], [z2]
         for t in range(actions.shape[1]):
             # q(z1_{t+1}|x_{t+1}, z2_t, a_t)
@@ -222,6 +225,15 @@ class SLACModel(LatentModel):
         zeros = torch.zeros_like(later.mean[:, :1])
         mean = torch.cat([zeros, later.mean], dim=1)
         return Gaussian(mean, torch.cat([zeros + 1, later.std], dim=1))
+
+    def _first_z2(self, z1: Tensor) -> Gaussian:
+        """p(z2_1|z1_1)."""
+        if self.z2_prior_first is not None:
+            first: Gaussian = self.z2_prior_first(z1)
+        else:
+            before = (len(z1), self.config.z2 + self.action_spec.size)
+            first = self.z2_prior(z1, z1.new_zeros(before))
+        return first
 
     def _advance(
         self, belief: SLACBelief, action: Tensor, z1: Gaussian, noise: Tensor | None

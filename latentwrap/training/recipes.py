@@ -66,10 +66,11 @@ PRESETS: dict[str, Recipe] = {
             z2=64,
             hidden=(256, 256),
             activation="elu",
+            shared_first=True,
             standardize_rewards=True,
             min_reward_std=0.1,
         ),
-        training=TrainingConfig(steps=3000, batch_size=16, learning_rate=6e-4),
+        training=TrainingConfig(steps=3000, batch_size=8, window=16, learning_rate=6e-4),
     ),
 }
 

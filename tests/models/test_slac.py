@@ -45,6 +45,13 @@ def normal(gaussian: Gaussian) -> Normal:
     return Normal(gaussian.mean, gaussian.std)
 
 
+def first_z2(model: SLACModel, z1: Tensor) -> Gaussian:
+    """p(z2_1|z1_1): a network of its own, or the later one with nothing before."""
+    if model.config.shared_first:
+        return model.z2_prior(torch.cat([z1, torch.zeros(model.config.z2 + 2)]))
+    return model.z2_prior_first(z1)
+
+
 def written_out_loss(model: SLACModel, windows: WindowTensors, noise: Tensor) -> dict[str, Tensor]:
     """The loss of one window after the other, one step after the other."""
     terms = {name: torch.zeros(()) for name in ("kl", "image", "reward", "termination")}
@@ -59,7 +66,7 @@ def written_out_loss(model: SLACModel, windows: WindowTensors, noise: Tensor) ->
                 q = normal(model.z1_posterior_first(feature))
                 p = Normal(torch.zeros(sizes[0]), torch.ones(sizes[0]))
                 z1 = q.loc + q.scale * eps1
-                p2 = normal(model.z2_prior_first(z1))
+                p2 = normal(first_z2(model, z1))
             else:
                 action = actions[t - 1]
                 q = normal(model.z1_posterior(torch.cat([feature, z2, action])))
@@ -84,8 +91,11 @@ def written_out_loss(model: SLACModel, windows: WindowTensors, noise: Tensor) ->
     return {name: total / len(windows.frames) for name, total in terms.items()}
 
 
-def test_loss_is_the_written_out_bound() -> None:
-    model, windows = make_model(), make_windows()
+@pytest.mark.parametrize("shared_first", [False, True])
+@pytest.mark.parametrize("activation", ["leaky_relu", "elu"])
+def test_loss_is_the_written_out_bound(shared_first: bool, activation: str) -> None:
+    config = SMALL.replace(shared_first=shared_first, activation=activation)
+    model, windows = make_model(config), make_windows()
     noise = make_noise(model, windows)
     loss = model.loss(windows, noise)
     expected = written_out_loss(model, windows, noise)
