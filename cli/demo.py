@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _MARK = "demo.json"
 _EPISODES = 20
+_PROBE_EPISODES = 50
 
 
 @click.command("demo", cls=Verb)
@@ -73,6 +74,7 @@ class _Demo:
         self.seed, self.device = seed, device
         self.seconds: dict[str, float] = {}
         self.data = folder / "pendulum.h5"
+        self.probe_data = folder / "probe.h5"
         self.model = folder / "pendulum.safetensors"
         self.agent = folder / "agent"
 
@@ -133,14 +135,18 @@ class _Demo:
                 self.report.say(line)
 
     def _probe(self) -> ProbeResult:
-        """Fit on one half of the held-out episodes, score on the other."""
-        from latentwrap.datasets import Dataset
-        from latentwrap.evaluation.probe import heldout_episodes, probe_states
+        """Fit on one half of episodes that the model has never seen, score on the other."""
+        import numpy as np
+
+        from latentwrap.datasets import Dataset, collect
+        from latentwrap.evaluation.probe import probe_states
         from latentwrap.models import load_model
 
-        dataset, model = Dataset(self.data), load_model(self.model, device=self.device)
-        heldout = heldout_episodes(model)
-        return probe_states(model, dataset, fit=heldout[::2], test=heldout[1::2])
+        steps = 200 * _PROBE_EPISODES
+        collect(PIXEL_PENDULUM, self.probe_data, steps=steps, seed=self.seed + 20_000)
+        dataset, model = Dataset(self.probe_data), load_model(self.model, device=self.device)
+        episodes = np.arange(_PROBE_EPISODES)
+        return probe_states(model, dataset, fit=episodes[::2], test=episodes[1::2])
 
     def _learn(self, steps: int) -> TrainResult:
         from latentwrap.agents.runs import train_agent
@@ -170,7 +176,6 @@ class _Demo:
         from latentwrap.agents.runs import AgentRun
         from latentwrap.datasets import Dataset
         from latentwrap.evaluation.pictures import draw_return_curve, reconstruction_strip
-        from latentwrap.evaluation.probe import heldout_episodes
         from latentwrap.evaluation.video import record_video
         from latentwrap.pixels import save_png
         from latentwrap.runlog import read_metrics
@@ -178,7 +183,7 @@ class _Demo:
         run = AgentRun(self.agent)
         env = run.make_env(device=self.device)
         strip = self.folder / "reconstruction.png"
-        episode = Dataset(self.data).episode(int(heldout_episodes(env.model)[0]))
+        episode = Dataset(self.probe_data).episode(0)
         save_png(strip, reconstruction_strip(env.model, episode))
         curve, video = self.folder / "return_curve.png", self.folder / "play.mp4"
         rows = read_metrics(run.evaluations_path)
@@ -216,7 +221,9 @@ class _Demo:
                 "return, SAC on latents": f"{evaluation.mean:.0f} ± {evaluation.std:.0f}",
                 "environment steps": f"{trained.steps} (with the collected ones "
                 f"{trained.steps + frames})",
-                "R² of linear probe": ", ".join(f"{name} {r2:.3f}" for name, r2 in scores),
+                f"R² of linear probe, {_PROBE_EPISODES} new episodes": ", ".join(
+                    f"{name} {r2:.3f}" for name, r2 in scores
+                ),
                 "seconds": f"{total:.0f} ({stages})",
                 "pictures": ", ".join(str(path) for path in pictures),
             },

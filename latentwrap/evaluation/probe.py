@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from latentwrap.datasets import Dataset
-from latentwrap.errors import CheckpointError, DatasetError
+from latentwrap.errors import DatasetError
 from latentwrap.models import LatentModel
 from latentwrap.training.statistics import filter_episodes
 from latentwrap.types import AnyArray, IntArray
@@ -57,18 +57,6 @@ def probe_states(
         for index, score in enumerate(r_squared(predicted, column[test_rows])):
             scores[f"{name}[{index}]"] = float(score)
     return ProbeResult(scores, len(fit_rows), len(test_rows))
-
-
-def heldout_episodes(model: LatentModel) -> IntArray:
-    """Episodes of its dataset that a loaded model was not trained on; empty if none.
-
-    Raises:
-        CheckpointError: the model was not loaded from a checkpoint that pretraining wrote.
-    """
-    training = None if model.checkpoint is None else model.checkpoint.document.get("training")
-    if not training or "heldout_episodes" not in training:
-        raise CheckpointError("A model without a record of its pretraining names no held-out data.")
-    return np.array(training["heldout_episodes"], np.int64)
 
 
 @dataclass(frozen=True)

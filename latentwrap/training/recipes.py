@@ -70,7 +70,7 @@ PRESETS: dict[str, Recipe] = {
             standardize_rewards=True,
             min_reward_std=0.1,
         ),
-        training=TrainingConfig(steps=3000, batch_size=8, window=16, learning_rate=6e-4),
+        training=TrainingConfig(steps=2000, batch_size=8, window=16, learning_rate=6e-4),
     ),
 }
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 from latentwrap.datasets import Dataset, collect
 from latentwrap.envs import PIXEL_PENDULUM
-from latentwrap.errors import CheckpointError, DatasetError
-from latentwrap.evaluation.probe import heldout_episodes, linear_fit, probe_states, r_squared
+from latentwrap.errors import DatasetError
+from latentwrap.evaluation.probe import linear_fit, probe_states, r_squared
 from latentwrap.models import LatentModel
 from latentwrap.training.statistics import filter_episodes
 
@@ -66,10 +64,3 @@ def test_a_probe_needs_states_and_episodes(data: Dataset, tiny_model: LatentMode
     data.states.clear()
     with pytest.raises(DatasetError, match="requires /state columns"):
         probe_states(tiny_model, data, fit=np.array([0]), test=np.array([1]))
-
-
-def test_heldout_episodes_come_from_the_checkpoint(
-    tiny_model: LatentModel, tiny_checkpoint: Path
-) -> None:
-    with pytest.raises(CheckpointError, match="names no held-out data"):
-        heldout_episodes(tiny_model)
