@@ -213,6 +213,7 @@ class _Demo:
         total = sum(self.seconds.values())
         names = ("cos θ", "sin θ", "angular velocity")
         scores = zip(names, probe.r2.values(), strict=True)
+        known = ", ".join(f"{name} {r2:.3f}" for name, r2 in scores)
         stages = ", ".join(f"{name} {seconds:.0f}" for name, seconds in self.seconds.items())
         self.report.table(
             "\nPixelPendulum, from pixels",
@@ -221,9 +222,7 @@ class _Demo:
                 "return, SAC on latents": f"{evaluation.mean:.0f} ± {evaluation.std:.0f}",
                 "environment steps": f"{trained.steps} (with the collected ones "
                 f"{trained.steps + frames})",
-                f"R² of linear probe, {_PROBE_EPISODES} new episodes": ", ".join(
-                    f"{name} {r2:.3f}" for name, r2 in scores
-                ),
+                f"R² of linear probe, {_PROBE_EPISODES} new episodes": known,
                 "seconds": f"{total:.0f} ({stages})",
                 "pictures": ", ".join(str(path) for path in pictures),
             },
