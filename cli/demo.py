@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 _MARK = "demo.json"
 _EPISODES = 20
 _PROBE_EPISODES = 50
+_PROBE_SEED = 30_000
 
 
 @click.command("demo", cls=Verb)
@@ -39,7 +40,7 @@ _PROBE_EPISODES = 50
 @click.option(
     "--updates", type=click.IntRange(min=1), default=None, help="Of the model.  [default: preset]"
 )
-@click.option("--steps", type=click.IntRange(min=1), default=8_000, show_default=True)
+@click.option("--steps", type=click.IntRange(min=1), default=10_000, show_default=True)
 @seed_option
 @device_option
 @verb_options
@@ -89,7 +90,7 @@ class _Demo:
             probe = self._probe()
         with self._stage("learn", f"SAC on latents for {steps} steps"):
             trained = self._learn(steps)
-        with self._stage("evaluate", f"{_EPISODES} fresh episodes"):
+        with self._stage("compare", f"a random policy on the same {_EPISODES} new episodes"):
             random = self._random_returns()
         with self._stage("pictures", "return curve, reconstructions, video"):
             pictures = self._draw(random.mean)
@@ -143,7 +144,7 @@ class _Demo:
         from latentwrap.models import load_model
 
         steps = 200 * _PROBE_EPISODES
-        collect(PIXEL_PENDULUM, self.probe_data, steps=steps, seed=self.seed + 20_000)
+        collect(PIXEL_PENDULUM, self.probe_data, steps=steps, seed=self.seed + _PROBE_SEED)
         dataset, model = Dataset(self.probe_data), load_model(self.model, device=self.device)
         episodes = np.arange(_PROBE_EPISODES)
         return probe_states(model, dataset, fit=episodes[::2], test=episodes[1::2])
@@ -165,12 +166,14 @@ class _Demo:
         )
 
     def _random_returns(self) -> EvaluationResult:
+        """A random policy on the very episodes that the agent was evaluated on."""
         from latentwrap.agents import RandomPolicy, evaluate_policy
+        from latentwrap.agents.runs import FINAL_SEED
         from latentwrap.envs.making import make_env
 
         env = make_env(PIXEL_PENDULUM)
         policy = RandomPolicy(env.action_space, self.seed)
-        return evaluate_policy(policy, env, _EPISODES, seed=self.seed + 10_000)
+        return evaluate_policy(policy, env, _EPISODES, seed=self.seed + FINAL_SEED)
 
     def _draw(self, baseline: float) -> list[Path]:
         from latentwrap.agents.runs import AgentRun

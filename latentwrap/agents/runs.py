@@ -18,6 +18,13 @@ from latentwrap.files import refuse_existing, remove, written_whole
 from latentwrap.seeding import child_seeds
 from latentwrap.wrappers import LatentObservation
 
+FINAL_SEED = 10_000
+"""The last evaluation of a run of seed s starts its episodes from s + 10,000 on, so that
+`latentwrap play RUN --seed` repeats it, and a baseline can be given the same episodes."""
+
+WATCHED_SEED = 20_000
+"""Likewise for the evaluations during the run."""
+
 _FORMAT = "latentwrap-run"
 
 
@@ -154,7 +161,7 @@ def train_agent(
     if not resume:
         refuse_existing(run.folder, force=force)
     config = SACConfig.parse(options or {})
-    train_seed, watch_seed, final_seed = child_seeds(seed, 3)
+    train_seed = child_seeds(seed, 1)[0]
     env, watched = (_latent_env(env_id, model, device) for _ in range(2))
     env.reset(seed=train_seed)
     if resume:
@@ -168,14 +175,18 @@ def train_agent(
     callbacks: list[Callback] = [
         log,
         EvaluateEvery(
-            watched, evaluate_every, evaluation_episodes, seed=watch_seed, folder=run.folder
+            watched,
+            evaluate_every,
+            evaluation_episodes,
+            seed=seed + WATCHED_SEED,
+            folder=run.folder,
         ),
         SaveEvery(run.agent_path, evaluate_every),
     ]
     remaining = max(0, steps - agent.num_timesteps)
     agent.learn(remaining, callback=callbacks, progress_bar=show_progress)
     agent.save(run.agent_path)
-    evaluation = evaluate_policy(agent, watched, final_episodes, seed=final_seed)
+    evaluation = evaluate_policy(agent, watched, final_episodes, seed=seed + FINAL_SEED)
     return TrainResult(run.folder, agent.num_timesteps, evaluation, agent.interrupted, log.note)
 
 
