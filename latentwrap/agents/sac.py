@@ -13,11 +13,17 @@ from gymnasium import spaces
 
 from latentwrap import storage
 from latentwrap._version import __version__
-from latentwrap.actions import ActionSpec, describe
+from latentwrap.actions import ActionSpec
 from latentwrap.agents.callbacks import Callback, EpisodeStats, ShowProgress
 from latentwrap.agents.config import SACConfig
 from latentwrap.agents.learner import Learner
 from latentwrap.agents.replay import Replay, flat
+from latentwrap.agents.spaces import (
+    check_fits,
+    checked_actions,
+    checked_observations,
+    fingerprint_of,
+)
 from latentwrap.devices import resolve_device
 from latentwrap.errors import CheckpointError, EnvironmentMismatch
 from latentwrap.interrupts import InterruptFlag
@@ -65,10 +71,10 @@ class SAC:
         **overrides: Any,
     ) -> None:
         self.env: gym.Env[Any, Any] | None = env
-        self.observation_space = _checked_observations(env)
-        self.action_space = _checked_actions(env)
+        self.observation_space = checked_observations(env)
+        self.action_space = checked_actions(env)
         self.config = (config or SACConfig()).replace(**overrides)
-        self.model_fingerprint = _fingerprint_of(env)
+        self.model_fingerprint = fingerprint_of(env)
         self.num_timesteps = 0
         self.interrupted = False
         learner_seed, replay_seed, space_seed, self._reset_seed = child_seeds(seed, 4)
@@ -199,20 +205,7 @@ class SAC:
         Raises:
             CheckpointError: other spaces, or another latent model.
         """
-        for name in ("observation_space", "action_space"):
-            mine, theirs = getattr(self, name), getattr(env, name)
-            if mine.shape != theirs.shape or not (
-                np.allclose(mine.low, theirs.low) and np.allclose(mine.high, theirs.high)
-            ):
-                raise CheckpointError(
-                    f"{source} expects the {name.replace('_', ' ')} {describe(mine)}, the "
-                    f"environment has {describe(theirs)}."
-                )
-        if self.model_fingerprint != _fingerprint_of(env):
-            raise CheckpointError(
-                f"{source} was trained on the latents of another model than this environment's: "
-                "wrap the environment with the model it was trained with."
-            )
+        check_fits(self, env, source=source)
         self.env = env
 
     def _interact(
@@ -312,34 +305,6 @@ class _Spaces(gym.Env[Any, Any]):
 
     def __init__(self, observations: spaces.Space[Any], actions: spaces.Space[Any]) -> None:
         self.observation_space, self.action_space = observations, actions
-
-
-def _checked_observations(env: gym.Env[Any, Any]) -> spaces.Box:
-    space = env.observation_space
-    if not isinstance(space, spaces.Box):
-        raise EnvironmentMismatch(
-            f"SAC requires a Box observation, got {space}: wrap the environment in "
-            "latentwrap.LatentObservation or gymnasium.wrappers.FlattenObservation."
-        )
-    return space
-
-
-def _checked_actions(env: gym.Env[Any, Any]) -> spaces.Box:
-    space = env.action_space
-    if not isinstance(space, spaces.Box) or not space.is_bounded("both"):
-        raise EnvironmentMismatch(
-            f"SAC requires a Box action with finite bounds, got {space}: wrap the environment, "
-            "for example in gymnasium.wrappers.RescaleAction."
-        )
-    return space
-
-
-def _fingerprint_of(env: gym.Env[Any, Any]) -> str | None:
-    """Which latent model the observations come from, if from one."""
-    if not env.has_wrapper_attr("model_fingerprint"):
-        return None
-    fingerprint: str | None = env.get_wrapper_attr("model_fingerprint")
-    return fingerprint
 
 
 def _as_list(callback: Callback | Sequence[Callback] | None) -> list[Callback]:

@@ -10,21 +10,17 @@ from typing import Any
 
 import numpy as np
 
-from latentwrap.datasets import Dataset, EpisodeSplit, WindowSampler, split_episodes
-from latentwrap.devices import resolve_device
-from latentwrap.errors import CheckpointError, TrainingDiverged
+from latentwrap.datasets import Dataset, EpisodeSplit
+from latentwrap.errors import TrainingDiverged
 from latentwrap.files import refuse_existing, remove
 from latentwrap.interrupts import InterruptFlag
-from latentwrap.models import LatentModel, build_model, load_model, save_model
+from latentwrap.models import LatentModel, save_model
 from latentwrap.progress import Bar, bar
 from latentwrap.runlog import MetricLog
-from latentwrap.seeding import child_seeds, numpy_generator, torch_generator
-from latentwrap.training.recipes import Recipe, make_recipe
+from latentwrap.training.recipes import make_recipe
 from latentwrap.training.run_folder import RunFolder
+from latentwrap.training.session import Session
 from latentwrap.training.statistics import latent_statistics
-from latentwrap.training.trainer import Trainer
-
-_PRELOAD_BYTES = 2 * 1024**3
 
 
 @dataclass(frozen=True)
@@ -104,7 +100,7 @@ def pretrain(
         refuse_existing(output, force=force)
         refuse_existing(folder.path, force=force)
     dataset = Dataset(data)
-    session = _Session(dataset, recipe, seed=seed, device=device, init=init)
+    session = Session(dataset, recipe, seed=seed, device=device, init=init)
     identity = session.identity()
     if resume:
         folder.restore(session.trainer, identity)
@@ -115,80 +111,8 @@ def pretrain(
     )
 
 
-class _Session:
-    """The objects of one run, built from data, recipe and seed alone."""
-
-    def __init__(
-        self,
-        dataset: Dataset,
-        recipe: Recipe,
-        *,
-        seed: int,
-        device: str,
-        init: str | Path | None,
-    ) -> None:
-        self.dataset, self.recipe, self.seed = dataset, recipe, seed
-        weights_seed, split_seed, window_seed, noise_seed = child_seeds(seed, 4)
-        training = recipe.training
-        if dataset.frame_bytes <= _PRELOAD_BYTES:
-            dataset.preload()
-        self.split = split_episodes(dataset, training.heldout_fraction, numpy_generator(split_seed))
-        self.sampler = self._windows(self.split.train, window_seed)
-        self.init = None if init is None else load_model(init)
-        self.model = self._build(weights_seed, device)
-        self.trainer = Trainer(
-            self.model, self.sampler, self._heldout_windows(), training, seed=noise_seed
-        )
-
-    def identity(self) -> dict[str, Any]:
-        """What a resumed run must have in common with this one."""
-        start = None if self.init is None or self.init.checkpoint is None else self.init.checkpoint
-        return {
-            "dataset": self.dataset.fingerprint(),
-            "recipe": self.recipe.model_dump(mode="json"),
-            "seed": self.seed,
-            "init": None if start is None else start.fingerprint,
-        }
-
-    def _build(self, seed: int, device: str) -> LatentModel:
-        info = self.dataset.info
-        options = self.recipe.model.model_dump()
-        if self.dataset.rewards is None:
-            options["rewards"] = False
-        model = build_model(
-            self.recipe.kind,
-            options,
-            frame_spec=info.frame,
-            action_spec=info.action,
-            frame_skip=info.frame_skip,
-            generator=torch_generator(seed),
-        )
-        if self.init is not None:
-            _copy_weights(self.init, model)
-        elif self.dataset.rewards is not None:
-            rewards = self.dataset.rewards
-            model.fit_rewards(float(np.mean(rewards)), float(np.std(rewards)))
-        return model.to(resolve_device(device))
-
-    def _windows(self, episodes: Any, seed: int) -> WindowSampler:
-        training = self.recipe.training
-        return WindowSampler(
-            self.dataset,
-            episodes,
-            length=training.window,
-            batch_size=training.batch_size,
-            generator=numpy_generator(seed),
-        )
-
-    def _heldout_windows(self) -> WindowSampler | None:
-        longest = self.dataset.lengths[self.split.heldout].max(initial=0)
-        if longest <= self.recipe.training.window:
-            return None
-        return self._windows(self.split.heldout, 0)
-
-
 def _run(
-    session: _Session,
+    session: Session,
     output: Path,
     folder: RunFolder,
     identity: dict[str, Any],
@@ -229,7 +153,7 @@ class _Loop:
 
     def __init__(
         self,
-        session: _Session,
+        session: Session,
         folder: RunFolder,
         identity: dict[str, Any],
         *,
@@ -296,7 +220,7 @@ class _Loop:
 
 
 def _write_checkpoints(
-    session: _Session, output: Path, folder: RunFolder, record: dict[str, Any], *, show: bool
+    session: Session, output: Path, folder: RunFolder, record: dict[str, Any], *, show: bool
 ) -> Path | None:
     """Write the last model and, if episodes were held out, the best beside it."""
     model, split = session.model, session.split
@@ -317,19 +241,6 @@ def _write_checkpoints(
 
 def _finish(model: LatentModel, dataset: Dataset, split: EpisodeSplit) -> None:
     model.normalizer = latent_statistics(model, dataset, split.train)
-
-
-def _copy_weights(source: LatentModel, target: LatentModel) -> None:
-    if source.checkpoint is not None and source.kind == target.kind:
-        target.action_spec.check_environment(source.action_spec.space)
-    try:
-        target.load_state_dict(source.state_dict())
-    except RuntimeError as error:
-        reason = str(error).splitlines()[1].strip().rstrip(".")
-        raise CheckpointError(
-            f"The checkpoint given as init does not fit the model to train ({reason}): "
-            "use its preset and options."
-        ) from None
 
 
 def _note(losses: dict[str, float]) -> str:

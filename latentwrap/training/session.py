@@ -1,0 +1,106 @@
+"""What a pretraining run is made of: model, windows and trainer, from data and a recipe."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from latentwrap.datasets import Dataset, WindowSampler, split_episodes
+from latentwrap.devices import resolve_device
+from latentwrap.errors import CheckpointError
+from latentwrap.models import LatentModel, build_model, load_model
+from latentwrap.seeding import child_seeds, numpy_generator, torch_generator
+from latentwrap.training.recipes import Recipe
+from latentwrap.training.trainer import Trainer
+from latentwrap.types import IntArray
+
+_PRELOAD_BYTES = 2 * 1024**3
+
+
+class Session:
+    """The objects of one run, built from data, recipe and seed alone."""
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        recipe: Recipe,
+        *,
+        seed: int,
+        device: str,
+        init: str | Path | None,
+    ) -> None:
+        self.dataset, self.recipe, self.seed = dataset, recipe, seed
+        weights_seed, split_seed, window_seed, noise_seed = child_seeds(seed, 4)
+        training = recipe.training
+        if dataset.frame_bytes <= _PRELOAD_BYTES:
+            dataset.preload()
+        self.split = split_episodes(
+            dataset,
+            training.heldout_fraction,
+            numpy_generator(split_seed),
+            shortest=training.window,
+        )
+        self.sampler = self._windows(self.split.train, window_seed)
+        self.init = None if init is None else load_model(init)
+        self.model = self._build(weights_seed, device)
+        self.trainer = Trainer(
+            self.model, self.sampler, self._heldout_windows(), training, seed=noise_seed
+        )
+
+    def identity(self) -> dict[str, Any]:
+        """What a resumed run must have in common with this one."""
+        start = None if self.init is None or self.init.checkpoint is None else self.init.checkpoint
+        return {
+            "dataset": self.dataset.fingerprint(),
+            "recipe": self.recipe.model_dump(mode="json"),
+            "seed": self.seed,
+            "init": None if start is None else start.fingerprint,
+        }
+
+    def _build(self, seed: int, device: str) -> LatentModel:
+        info = self.dataset.info
+        options = self.recipe.model.model_dump()
+        if self.dataset.rewards is None:
+            options["rewards"] = False
+        model = build_model(
+            self.recipe.kind,
+            options,
+            frame_spec=info.frame,
+            action_spec=info.action,
+            frame_skip=info.frame_skip,
+            generator=torch_generator(seed),
+        )
+        if self.init is not None:
+            _copy_weights(self.init, model)
+        elif self.dataset.rewards is not None:
+            rewards = self.dataset.rewards
+            model.fit_rewards(float(np.mean(rewards)), float(np.std(rewards)))
+        return model.to(resolve_device(device))
+
+    def _windows(self, episodes: IntArray, seed: int) -> WindowSampler:
+        training = self.recipe.training
+        return WindowSampler(
+            self.dataset,
+            episodes,
+            length=training.window,
+            batch_size=training.batch_size,
+            generator=numpy_generator(seed),
+        )
+
+    def _heldout_windows(self) -> WindowSampler | None:
+        return self._windows(self.split.heldout, 0) if len(self.split.heldout) else None
+
+
+def _copy_weights(source: LatentModel, target: LatentModel) -> None:
+    if source.checkpoint is not None and source.kind == target.kind:
+        target.action_spec.check_environment(source.action_spec.space)
+    try:
+        target.load_state_dict(source.state_dict())
+    except RuntimeError as error:
+        reason = str(error).splitlines()[1].strip().rstrip(".")
+        raise CheckpointError(
+            f"The checkpoint given as init does not fit the model to train ({reason}): "
+            "use its preset and options."
+        ) from None
