@@ -63,12 +63,16 @@ def command(
     agent_run = AgentRun(run)
     env = agent_run.make_env(device=device)
     agent = agent_run.load_agent(env, device=device)
-    result = evaluate_policy(agent, env, episodes, seed=seed)
+    result = evaluate_policy(agent, env, episodes, seed=seed, show_progress=True)
     report.say(f"Return {result.mean:.1f} ± {result.std:.1f} over {episodes} episodes.")
     if video_episodes:
-        record_video(video, agent, env, episodes=video_episodes, seed=seed)
+        record_video(video, agent, env, episodes=video_episodes, seed=seed, show_progress=True)
         report.say(f"Frame and reconstruction side by side: {video}")
-    report.next(f"latentwrap train {agent_run.read_card().env_id} --resume --help")
+    card = agent_run.read_card()
+    report.next(
+        f"latentwrap train {card.env_id} --model {card.model} -o {run} "
+        f"--steps {2 * agent.num_timesteps} --resume"
+    )
     report.result(
         return_mean=result.mean,
         return_std=result.std,

@@ -31,7 +31,25 @@ from latentwrap.cli.common import (
 @output_option("Folder of the run.  [default: runs/MODEL]", required=False)
 @click.option("--steps", type=click.IntRange(min=1), default=20_000, show_default=True)
 @click.option(
-    "--evaluate-every", type=click.IntRange(min=1), default=2000, show_default=True, help="Steps."
+    "--evaluate-every",
+    type=click.IntRange(min=1),
+    default=5000,
+    show_default=True,
+    help="Steps between evaluations, and between saves.",
+)
+@click.option(
+    "--evaluation-episodes",
+    type=click.IntRange(min=1),
+    default=5,
+    show_default=True,
+    help="In each evaluation during the run.",
+)
+@click.option(
+    "--final-episodes",
+    type=click.IntRange(min=1),
+    default=20,
+    show_default=True,
+    help="In the evaluation at the end.",
 )
 @settings_options
 @seed_option
@@ -48,6 +66,8 @@ def command(
     output: Path | None,
     steps: int,
     evaluate_every: int,
+    evaluation_episodes: int,
+    final_episodes: int,
     config: Path | None,
     settings: tuple[str, ...],
     seed: int,
@@ -75,6 +95,8 @@ def command(
         seed=seed,
         device=device,
         evaluate_every=evaluate_every,
+        evaluation_episodes=evaluation_episodes,
+        final_episodes=final_episodes,
         resume=resume,
         force=force,
         show_progress=True,

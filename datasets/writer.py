@@ -150,7 +150,7 @@ class DatasetWriter:
 
     def _take_over(self) -> None:
         """Count the whole episodes of the interrupted run and close the gaps between them."""
-        for path in sorted(self.parts.glob("*.h5")):
+        for path in sorted(self.parts.glob("[0-9]*.h5")):
             try:
                 part = Dataset(path)
             except DatasetError:

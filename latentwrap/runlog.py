@@ -48,6 +48,10 @@ class MetricLog:
             for name, value in metrics.items():
                 self._events.add_scalar(name, float(value), step)
 
+    def values(self, name: str) -> list[float]:
+        """A metric over all rows that have it, those before a resume included."""
+        return [float(row[name]) for row in self._rows if name in row]
+
     def close(self) -> None:
         """Flush and close the files."""
         self._file.close()

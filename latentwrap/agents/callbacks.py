@@ -130,6 +130,7 @@ class EvaluateEvery(Callback):
         if self._folder is not None:
             resume_at = agent.num_timesteps or None
             self._log = MetricLog(self._folder / "evaluations", resume_at=resume_at)
+            self._best = max(self._log.values("evaluation/return"), default=float("-inf"))
 
     def on_step(self, agent: SAC) -> bool:
         """Evaluate when it is time."""

@@ -8,6 +8,8 @@ from typing import Any, Protocol
 import gymnasium as gym
 import numpy as np
 
+from latentwrap.progress import bar
+
 
 class Policy(Protocol):
     """Anything with the `predict` of Stable-Baselines3."""
@@ -58,6 +60,7 @@ def evaluate_policy(
     *,
     seed: int | None = None,
     deterministic: bool = True,
+    show_progress: bool = False,
 ) -> EvaluationResult:
     """Play whole episodes and add up their rewards.
 
@@ -67,6 +70,7 @@ def evaluate_policy(
         episodes: how many.
         seed: the first episode starts from it, the next ones from those that follow.
         deterministic: act with the mean.
+        show_progress: draw a progress bar on standard error.
 
     Example:
         >>> import gymnasium
@@ -75,14 +79,16 @@ def evaluate_policy(
         3
     """
     returns, lengths = [], []
-    for episode in range(episodes):
-        total, length, done = 0.0, 0, False
-        observation, _ = env.reset(seed=None if seed is None else seed + episode)
-        while not done:
-            action, _ = policy.predict(observation, deterministic=deterministic)
-            observation, reward, terminated, truncated, _ = env.step(action)
-            total, length = total + float(reward), length + 1
-            done = terminated or truncated
-        returns.append(total)
-        lengths.append(length)
+    with bar("Evaluating episodes", episodes, show=show_progress) as progress:
+        for episode in range(episodes):
+            total, length, done = 0.0, 0, False
+            observation, _ = env.reset(seed=None if seed is None else seed + episode)
+            while not done:
+                action, _ = policy.predict(observation, deterministic=deterministic)
+                observation, reward, terminated, truncated, _ = env.step(action)
+                total, length = total + float(reward), length + 1
+                done = terminated or truncated
+            returns.append(total)
+            lengths.append(length)
+            progress.advance(note=f"return {total:.1f}")
     return EvaluationResult(tuple(returns), tuple(lengths))

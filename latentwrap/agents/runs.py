@@ -131,7 +131,7 @@ def train_agent(
     options: Mapping[str, Any] | None = None,
     seed: int = 0,
     device: str = "cpu",
-    evaluate_every: int = 2000,
+    evaluate_every: int = 5000,
     evaluation_episodes: int = 5,
     final_episodes: int = 20,
     resume: bool = False,
@@ -148,7 +148,7 @@ def train_agent(
         options: fields of `SACConfig` that differ from their defaults.
         seed: of environment, networks, noise and replay.
         device: `auto`, `cpu` or `cuda`.
-        evaluate_every: steps between evaluations on other seeds.
+        evaluate_every: steps between evaluations on other seeds, and between saves.
         evaluation_episodes, final_episodes: episodes of those and of the last evaluation.
         resume: go on with the agent in the folder.
         force: replace what is in the folder.
@@ -186,7 +186,9 @@ def train_agent(
     remaining = max(0, steps - agent.num_timesteps)
     agent.learn(remaining, callback=callbacks, progress_bar=show_progress)
     agent.save(run.agent_path)
-    evaluation = evaluate_policy(agent, watched, final_episodes, seed=seed + FINAL_SEED)
+    evaluation = evaluate_policy(
+        agent, watched, final_episodes, seed=seed + FINAL_SEED, show_progress=show_progress
+    )
     return TrainResult(run.folder, agent.num_timesteps, evaluation, agent.interrupted, log.note)
 
 

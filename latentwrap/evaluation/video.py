@@ -5,52 +5,57 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import cv2
 import numpy as np
 
+from latentwrap.agents import Policy
 from latentwrap.errors import ConfigError
 from latentwrap.extras import require
+from latentwrap.files import written_whole
 from latentwrap.pixels import tile
-from latentwrap.types import AnyArray, FloatArray, Frame
+from latentwrap.progress import bar
+from latentwrap.types import Frame
 from latentwrap.wrappers import LatentObservation
 
 _MIN_HEIGHT = 256
 
 
-class Predictor(Protocol):
-    """Anything with the `predict` of Stable-Baselines3."""
-
-    def predict(
-        self, observation: FloatArray, *, deterministic: bool = ...
-    ) -> tuple[AnyArray, Any]:
-        """The action for an observation, and the policy's state."""
-
-
 def record_video(
-    path: Path, agent: Predictor, env: LatentObservation, *, episodes: int, seed: int | None
+    path: Path,
+    agent: Policy,
+    env: LatentObservation,
+    *,
+    episodes: int,
+    seed: int | None,
+    show_progress: bool = False,
 ) -> None:
     """Play episodes with the mean action into an MP4 or GIF file.
 
     Args:
-        path: ends in `.mp4` or `.gif`.
+        path: ends in `.mp4` or `.gif`; replaced when the new video is whole.
         agent: acts on latents.
         env: its frames and reconstructions are shown side by side.
         episodes: how many, one after the other.
         seed: of the first episode; the next ones count up.
+        show_progress: draw a progress bar on standard error.
 
     Raises:
         MissingExtra: imageio or its ffmpeg is not installed.
         ConfigError: another ending.
     """
-    with _writer(path, fps=_frames_per_second(env)) as write:
+    with (
+        bar("Recording frames", None, show=show_progress) as progress,
+        _writer(path, fps=_frames_per_second(env)) as write,
+    ):
         for episode in range(episodes):
             for picture in _play(agent, env, None if seed is None else seed + episode):
                 write(picture)
+                progress.advance()
 
 
-def _play(agent: Predictor, env: LatentObservation, seed: int | None) -> Iterator[Frame]:
+def _play(agent: Policy, env: LatentObservation, seed: int | None) -> Iterator[Frame]:
     latent, _ = env.reset(seed=seed)
     yield _side_by_side(env)
     done = False
@@ -77,14 +82,15 @@ def _side_by_side(env: LatentObservation) -> Frame:
 @contextmanager
 def _writer(path: Path, *, fps: int) -> Iterator[Any]:
     imageio = require("imageio.v2", extra="report", purpose="A video")
+    options: dict[str, Any]
     if path.suffix == ".mp4":
         require("imageio_ffmpeg", extra="report", purpose="An MP4 video")
-        writer = imageio.get_writer(path, fps=fps, macro_block_size=2)
+        options = {"fps": fps, "macro_block_size": 2}
     elif path.suffix == ".gif":
-        writer = imageio.get_writer(path, duration=1000 / fps, loop=0)
+        options = {"duration": 1000 / fps, "loop": 0}
     else:
         raise ConfigError(f"A video must end in .mp4 or .gif, got {path}.")
-    with writer:
+    with written_whole(path) as temporary, imageio.get_writer(temporary, **options) as writer:
         yield writer.append_data
 
 

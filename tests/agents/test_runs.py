@@ -39,6 +39,18 @@ def test_a_run_is_resumed_to_the_asked_number_of_steps(
     assert agent.num_timesteps == len(agent.replay) == 400
 
 
+def test_the_best_agent_outlives_a_resume(tmp_path: Path, tiny_checkpoint: Path) -> None:
+    folder = tmp_path / "run"
+    train(tiny_checkpoint, folder, steps=200)
+    run = AgentRun(folder)
+    metrics = run.evaluations_path
+    # A return that nothing beats: the resumed run must leave the agent that earned it.
+    metrics.write_text("step,evaluation/return\n100,0.5\n", encoding="utf-8")
+    best = (folder / "best.safetensors").read_bytes()
+    train(tiny_checkpoint, folder, steps=300, resume=True)
+    assert (folder / "best.safetensors").read_bytes() == best
+
+
 def test_a_finished_run_is_only_evaluated_again(tmp_path: Path, tiny_checkpoint: Path) -> None:
     folder = tmp_path / "run"
     first = train(tiny_checkpoint, folder, steps=150)

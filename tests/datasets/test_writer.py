@@ -124,7 +124,7 @@ def test_resume_drops_unreadable_parts_and_keeps_the_others_in_order(path: Path)
     parts = sorted(partial(path).iterdir())
     parts[0].write_bytes(b"")
     parts[2].write_bytes(parts[2].read_bytes()[:-100])
-    (partial(path) / ".00000009.h5.1.tmp").write_bytes(b"half")
+    (partial(path) / ".00000009.1.tmp.h5").write_bytes(parts[1].read_bytes())
     with DatasetWriter(path, make_info(), resume=True) as resumed:
         assert (resumed.episodes, resumed.transitions) == (2, 8)
         resumed.add(make_episode(7))
