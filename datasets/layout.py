@@ -70,6 +70,15 @@ class DatasetInfo:
         _check_equal("action space", self.action.to_json(), other.action.to_json(), path)
 
 
+def create_file(path: Path) -> h5py.File:
+    """Create an HDF5 file to write a dataset into.
+
+    The format of HDF5 1.10 has checksums over the metadata that say where things are. Without
+    them a damaged file can send the HDF5 library into an endless loop or out of its memory.
+    """
+    return h5py.File(path, "w", libver=("v110", "v110"))
+
+
 def write_info(file: h5py.File, info: DatasetInfo) -> None:
     """Write the attributes of a file."""
     attributes = {

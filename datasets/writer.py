@@ -96,7 +96,7 @@ class DatasetWriter:
         """
         columns = columns_of(episode, self._info)
         self._check_form({name: values.shape[1:] for name, values in columns.items()})
-        with written_whole(self._part(self.episodes)) as part, h5py.File(part, "w") as file:
+        with written_whole(self._part(self.episodes)) as part, layout.create_file(part) as file:
             _write_episodes(file, self._info, [columns])
         self.episodes += 1
         self.transitions += len(episode.actions)
@@ -112,7 +112,7 @@ class DatasetWriter:
         if not self.episodes:
             remove(self.parts)
             raise DatasetError(f"{self.path} was not written: there is no whole episode.")
-        with written_whole(self.path) as whole, h5py.File(whole, "w") as file:
+        with written_whole(self.path) as whole, layout.create_file(whole) as file:
             _write_episodes(file, self._info, self._stored())
         self._finished = True
         remove(self.parts)
