@@ -88,7 +88,9 @@ class _Demo:
             self._pretrain(updates)
         with self._stage("probe", "read the physical state off the latents"):
             probe = self._probe()
-        with self._stage("learn", f"SAC on latents for {steps} steps"):
+        with self._stage(
+            "learn", f"SAC on latents for {steps} steps, with that experience to start from"
+        ):
             trained = self._learn(steps)
         with self._stage("compare", f"a random policy on the same {_EPISODES} new episodes"):
             random = self._random_returns()
@@ -157,6 +159,7 @@ class _Demo:
             self.model,
             self.agent,
             steps=steps,
+            data=self.data,
             seed=self.seed,
             device=self.device,
             evaluate_every=1000,
@@ -234,7 +237,7 @@ class _Demo:
             f"latentwrap play {self.agent}",
             "latentwrap collect YOUR_ENV_ID -o data.h5 --steps 20000",
             "latentwrap pretrain data.h5 -o model.safetensors",
-            "latentwrap train YOUR_ENV_ID --model model.safetensors",
+            "latentwrap train YOUR_ENV_ID --model model.safetensors --data data.h5",
         )
         result: dict[str, Any] = {
             "return_mean": evaluation.mean,

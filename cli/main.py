@@ -59,7 +59,7 @@ def main() -> None:
     Your own environment:
       latentwrap collect CarRacing-v3 -o car.h5 --steps 20000
       latentwrap pretrain car.h5 -o car.safetensors
-      latentwrap train CarRacing-v3 --model car.safetensors
+      latentwrap train CarRacing-v3 --model car.safetensors --data car.h5
     """
     keep_freed_memory()
 

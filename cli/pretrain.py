@@ -111,7 +111,8 @@ def _tell(report: Report, result: PretrainResult, data: Path) -> None:
         report.say(f"  lowest held-out loss: {result.best}")
     else:
         report.say("  no held-out loss: the dataset has too few episodes to hold one out.")
-    report.next(f"latentwrap train ENV_ID --model {result.checkpoint}")
+    memories = f" --data {data}" if "reward" in result.train else ""
+    report.next(f"latentwrap train {result.env_id} --model {result.checkpoint}{memories}")
     report.result(
         checkpoint=result.checkpoint,
         best=result.best,

@@ -28,6 +28,11 @@ from latentwrap.cli.common import (
     type=click.Path(path_type=Path),
     help="The latent model, a .safetensors file that pretrain wrote.",
 )
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path),
+    help="A dataset with rewards: its transitions are the agent's first memories.",
+)
 @output_option("Folder of the run.  [default: runs/MODEL]", required=False)
 @click.option("--steps", type=click.IntRange(min=1), default=20_000, show_default=True)
 @click.option(
@@ -63,6 +68,7 @@ def command(
     *,
     env_id: str,
     model: Path,
+    data: Path | None,
     output: Path | None,
     steps: int,
     evaluate_every: int,
@@ -80,7 +86,7 @@ def command(
 
     \b
     Example:
-      latentwrap train CarRacing-v3 --model car.safetensors -o runs/car
+      latentwrap train CarRacing-v3 --model car.safetensors --data car.h5 -o runs/car
     """
     from latentwrap.agents.runs import train_agent
 
@@ -91,6 +97,7 @@ def command(
         model,
         folder,
         steps=steps,
+        data=data,
         options=parse_settings(config, settings),
         seed=seed,
         device=device,

@@ -78,13 +78,17 @@ class ActionSpec:
             return np.concatenate(columns, axis=1)
         return stored.astype(np.float32)
 
+    def matches(self, other: spaces.Space[Any]) -> bool:
+        """Whether actions of another space mean the same."""
+        return _same_space(self.space, other)
+
     def check_environment(self, other: spaces.Space[Any]) -> None:
         """Refuse an environment whose actions mean something else.
 
         Raises:
             EnvironmentMismatch: another kind of space, shape or bounds.
         """
-        if not _same_space(self.space, other):
+        if not self.matches(other):
             raise EnvironmentMismatch(
                 f"The checkpoint expects the action space {describe(self.space)}, the environment "
                 f"has {describe(other)}: wrap the environment (RescaleAction) or train a model "

@@ -11,7 +11,9 @@ from typing import Any
 from latentwrap.agents.callbacks import Callback, EvaluateEvery, LogMetrics, SaveEvery
 from latentwrap.agents.config import SACConfig
 from latentwrap.agents.evaluate import EvaluationResult, evaluate_policy
+from latentwrap.agents.experience import remember_dataset
 from latentwrap.agents.sac import SAC
+from latentwrap.datasets import Dataset
 from latentwrap.envs.making import make_env
 from latentwrap.errors import CheckpointError
 from latentwrap.files import refuse_existing, remove, written_whole
@@ -37,12 +39,14 @@ class RunCard:
         model: absolute path of the latent model's checkpoint.
         fingerprint: identifies that model; another one is refused.
         seed: of the run.
+        data: the dataset that its replay started with, if one was given.
     """
 
     env_id: str
     model: str
     fingerprint: str
     seed: int
+    data: str | None = None
 
 
 @dataclass(frozen=True)
@@ -128,6 +132,7 @@ def train_agent(
     folder: str | Path,
     *,
     steps: int,
+    data: str | Path | None = None,
     options: Mapping[str, Any] | None = None,
     seed: int = 0,
     device: str = "cpu",
@@ -145,6 +150,7 @@ def train_agent(
         model: checkpoint of the latent model.
         folder: of the run; made.
         steps: environment steps (after frame skip) in total.
+        data: a dataset with rewards whose transitions the replay starts with.
         options: fields of `SACConfig` that differ from their defaults.
         seed: of environment, networks, noise and replay.
         device: `auto`, `cpu` or `cuda`.
@@ -161,6 +167,7 @@ def train_agent(
     if not resume:
         refuse_existing(run.folder, force=force)
     config = SACConfig.parse(options or {})
+    prior = None if data is None else Dataset(data)
     train_seed = child_seeds(seed, 1)[0]
     env, watched = (_latent_env(env_id, model, device) for _ in range(2))
     env.reset(seed=train_seed)
@@ -168,9 +175,11 @@ def train_agent(
         _check_same(run, env_id, env)
         agent = run.load_agent(env, device=device)
     else:
-        remove(run.folder)
         agent = SAC(env, seed=train_seed, device=device, config=config)
-        run.write_card(_card(env_id, env, seed))
+        if prior is not None:
+            remember_dataset(agent, env, prior, show_progress=show_progress)
+        remove(run.folder)
+        run.write_card(_card(env_id, env, seed, prior))
     log = LogMetrics(run.folder)
     callbacks: list[Callback] = [
         log,
@@ -196,11 +205,12 @@ def _latent_env(env_id: str, model: str | Path, device: str) -> LatentObservatio
     return LatentObservation(make_env(env_id), model, device=device)
 
 
-def _card(env_id: str, env: LatentObservation, seed: int) -> RunCard:
+def _card(env_id: str, env: LatentObservation, seed: int, prior: Dataset | None) -> RunCard:
     checkpoint = env.model.checkpoint
     if checkpoint is None:
         raise CheckpointError("Training requires a checkpoint file, got a model from memory.")
-    return RunCard(env_id, checkpoint.path, checkpoint.fingerprint, seed)
+    data = None if prior is None else str(prior.path.resolve())
+    return RunCard(env_id, checkpoint.path, checkpoint.fingerprint, seed, data)
 
 
 def _check_same(run: AgentRun, env_id: str, env: LatentObservation) -> None:

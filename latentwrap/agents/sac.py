@@ -118,6 +118,27 @@ class SAC:
                 each.on_end(self)
         return self
 
+    def remember(
+        self, observations: AnyArray, actions: AnyArray, rewards: AnyArray, *, terminated: bool
+    ) -> None:
+        """Put an episode that another policy played into the replay.
+
+        Args:
+            observations: (T+1, ...), as the observation space has them.
+            actions: as the environment took them, (T, ...).
+            rewards: (T,).
+            terminated: whether the last transition truly ended the episode.
+        """
+        last = len(actions) - 1
+        for t, (action, reward) in enumerate(zip(actions, rewards, strict=True)):
+            self.replay.add(
+                flat(observations[t]),
+                self._squash(np.reshape(action, self.action_space.shape)),
+                float(reward),
+                flat(observations[t + 1]),
+                terminated=terminated and t == last,
+            )
+
     @torch.inference_mode()
     def predict(
         self,

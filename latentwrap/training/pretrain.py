@@ -28,6 +28,7 @@ class PretrainResult:
     """What a pretraining run left behind.
 
     Attributes:
+        env_id: what the dataset is of.
         checkpoint: the model after the last update.
         best: the model with the lowest held-out loss; `None` if nothing was held out.
         steps: updates in total, those before a resume included.
@@ -40,6 +41,7 @@ class PretrainResult:
         note: what else the user should know, such as a missing TensorBoard.
     """
 
+    env_id: str
     checkpoint: Path
     best: Path | None
     steps: int
@@ -135,6 +137,7 @@ def _run(
     record["heldout_episodes"] = session.split.heldout.tolist()
     best = _write_checkpoints(session, output, folder, record, show=show)
     return PretrainResult(
+        env_id=session.dataset.info.env_id,
         checkpoint=output,
         best=best,
         steps=trainer.steps_done,

@@ -3,16 +3,43 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from latentwrap.actions import describe
 from latentwrap.datasets import Dataset
+from latentwrap.errors import DatasetError
 from latentwrap.models import LatentModel, LatentNormalizer
 from latentwrap.types import FloatArray, IntArray
 
-_ROWS_AT_ONCE = 16_384
+_BYTES_AT_ONCE = 200 * 1024**2
+
+
+def check_dataset(model: LatentModel, dataset: Dataset) -> None:
+    """Refuse a dataset whose frames or actions are not those of the model.
+
+    Raises:
+        DatasetError: another size or number of channels, another action space or frame skip.
+    """
+    info = dataset.info
+
+    def require(name: str, expected: Any, found: Any, *, fits: bool) -> None:
+        if not fits:
+            raise DatasetError(
+                f"{dataset.path} has {name} {found}, the model requires {expected}: "
+                "use a dataset like the one that it was trained on."
+            )
+
+    size, found_size = model.frame_spec.shape, info.frame.shape
+    require("frames of shape", size, found_size, fits=size == found_size)
+    skip, found_skip = model.frame_skip, info.frame_skip
+    require("frame skip", skip, found_skip, fits=skip == found_skip)
+    space, found_space = model.action_spec.space, info.action.space
+    fits = model.action_spec.matches(found_space)
+    require("the action space", describe(space), describe(found_space), fits=fits)
 
 
 @torch.inference_mode()
@@ -28,7 +55,11 @@ def filter_episodes(
 
     Yields:
         For each episode, in order, float32 (T+1, d).
+
+    Raises:
+        DatasetError: the dataset does not fit the model.
     """
+    check_dataset(model, dataset)
     for batch in _batches(dataset, episodes):
         loaded = [dataset.episode(int(number)) for number in batch]
         lengths = [len(episode.frames) for episode in loaded]
@@ -76,11 +107,12 @@ def latent_statistics(model: LatentModel, dataset: Dataset, episodes: IntArray) 
 
 def _batches(dataset: Dataset, episodes: IntArray) -> Iterator[IntArray]:
     """Consecutive episodes whose padded frames together stay below a bound."""
+    rows_at_once = _BYTES_AT_ONCE // int(np.prod(dataset.info.frame.shape))
     batch: list[int] = []
     longest = 0
     for number in episodes:
         longest = max(longest, int(dataset.lengths[number]))
-        if batch and longest * (len(batch) + 1) > _ROWS_AT_ONCE:
+        if batch and longest * (len(batch) + 1) > rows_at_once:
             yield np.array(batch)
             batch, longest = [], int(dataset.lengths[number])
         batch.append(int(number))

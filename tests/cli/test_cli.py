@@ -66,9 +66,9 @@ def test_the_whole_path_from_nothing_to_a_video(tmp_path: Path, config: Path) ->
     assert (tmp_path / "p.png").stat().st_size > 1000
     said = good("pretrain", data, "-o", model, "--steps", 4, "--config", config).output
     assert "held-out loss" in said
-    assert f"latentwrap train ENV_ID --model {model}" in said
+    assert f"latentwrap train {PIXEL_PENDULUM} --model {model} --data {data}" in said
     said = good(
-        "train", PIXEL_PENDULUM, "--model", model, "-o", folder, "--steps", 220,
+        "train", PIXEL_PENDULUM, "--model", model, "--data", data, "-o", folder, "--steps", 220,
         "--evaluate-every", 200, "--set", "batch_size=8", "--set", "learning_starts=200",
     ).output  # fmt: skip
     assert f"latentwrap play {folder}" in said
