@@ -49,7 +49,10 @@ def save(path: str | Path, tensors: Mapping[str, torch.Tensor], document: dict[s
     text = json.dumps(document, sort_keys=True)
     fingerprint = _fingerprint(held, text)
     with written_whole(path) as temporary:
+        temporary.touch()
+        usual = temporary.stat().st_mode
         save_file(held, temporary, metadata={_KEY: text, "fingerprint": fingerprint})
+        temporary.chmod(usual)  # safetensors lets nobody but the owner read
     return fingerprint
 
 

@@ -32,6 +32,12 @@ def load(path: Path) -> storage.Stored:
     return storage.load(path, file_format="test", what="file")
 
 
+def test_others_may_read_what_they_may_read_elsewhere(file: Path) -> None:
+    plain = file.with_name("plain.txt")
+    plain.touch()
+    assert file.stat().st_mode == plain.stat().st_mode
+
+
 def test_everything_comes_back_exactly(file: Path) -> None:
     stored = load(file)
     assert stored.document == DOCUMENT
