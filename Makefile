@@ -8,7 +8,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c c
 .PHONY: demo test lint types check clean
 
 demo: .venv/.user
-	$(BIN)/latentwrap demo
+	$(BIN)/latentwrap demo --force
 
 test: .venv/.dev
 	$(BIN)/python -m pytest

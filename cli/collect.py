@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import click
@@ -55,7 +56,7 @@ def command(
     force: bool,
     as_json: bool,
 ) -> None:
-    r"""Run a policy in ENV_ID and write what it saw as a dataset.
+    """Run a policy in ENV_ID and write what it saw as a dataset.
 
     ENV_ID is any Gymnasium id, also module:id, whose observation or render is an image.
 
@@ -79,14 +80,16 @@ def command(
         show_progress=True,
     )
     if result.interrupted:
-        report.say("Interrupted: the whole episodes so far were kept.")
+        report.say("Interrupted: the file holds everything so far; --resume goes on.")
+    ended = not math.isnan(result.return_mean)
+    returns = f"mean return {result.return_mean:.1f}" if ended else "none of them ended by itself"
     report.say(
         f"{result.path}: {result.transitions} transitions in {result.episodes} episodes, "
-        f"mean return {result.return_mean:.1f}, in {result.seconds:.0f} s."
+        f"{returns}, in {result.seconds:.0f} s."
     )
     report.next(
-        f"latentwrap inspect {output}",
-        f"latentwrap pretrain {output} -o {output.with_suffix('.safetensors')}",
+        ["latentwrap", "inspect", output],
+        ["latentwrap", "pretrain", output, "-o", output.with_suffix(".safetensors")],
     )
     report.result(
         dataset=output,

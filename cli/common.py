@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import math
+import shlex
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from latentwrap.errors import LatentwrapError
 
@@ -59,27 +62,38 @@ class Report:
 
     def table(self, title: str, rows: dict[str, Any]) -> None:
         """Print names and values."""
-        table = Table(title=title, show_header=False, title_justify="left", box=None)
+        table = Table(title=Text(title), show_header=False, title_justify="left", box=None)
         table.add_column(style="dim")
         table.add_column(overflow="fold")
         for name, value in rows.items():
-            table.add_row(name, str(value))
+            table.add_row(Text(name), Text(str(value)))
         self._console.print(table)
 
     def print(self, renderable: Any) -> None:
         """Print anything that rich can draw."""
         self._console.print(renderable)
 
-    def next(self, *commands: str) -> None:
-        """Say what to type next."""
+    def next(self, *commands: Sequence[object]) -> None:
+        """Say what to type next; each command comes as its words."""
         self.say("\nNext:")
-        for command in commands:
-            self.say(f"  {command}")
+        for words in commands:
+            self.say(f"  {shlex.join(str(word) for word in words)}")
 
     def result(self, **values: Any) -> None:
         """End with the JSON object, if it was asked for."""
         if self._as_json:
-            click.echo(json.dumps(values, default=str))
+            click.echo(json.dumps(_without_nan(values), default=str, allow_nan=False))
+
+
+def _without_nan(value: Any) -> Any:
+    """JSON has no NaN and no infinity: `null` stands for what has no value."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, Mapping):
+        return {name: _without_nan(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(each) for each in value]
+    return value
 
 
 def verb_options(function: F) -> F:
@@ -131,7 +145,12 @@ def parse_settings(config: Path | None, settings: tuple[str, ...]) -> dict[str, 
         name, equals, value = setting.partition("=")
         if not equals:
             raise click.BadParameter(f"expected NAME=VALUE, got {setting!r}", param_hint="--set")
-        options[name.strip()] = yaml.safe_load(value)
+        try:
+            options[name.strip()] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise click.BadParameter(
+                f"the value in {setting!r} is no YAML", param_hint="--set"
+            ) from None
     return options
 
 

@@ -7,18 +7,24 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from latentwrap.cli.common import Report, Verb, device_option, seed_option, verb_options
+from latentwrap.cli.common import (
+    INTERRUPTED,
+    Report,
+    Verb,
+    device_option,
+    seed_option,
+    verb_options,
+)
 from latentwrap.envs import PIXEL_PENDULUM
-from latentwrap.errors import MissingExtra, OutputExists
-from latentwrap.files import remove
+from latentwrap.errors import MissingExtra, OutputExists, TrainingDiverged
+from latentwrap.files import refuse_existing, remove
 
 if TYPE_CHECKING:
     from latentwrap.agents import EvaluationResult
-    from latentwrap.agents.runs import TrainResult
     from latentwrap.evaluation.probe import ProbeResult
 
 _MARK = "demo.json"
@@ -34,8 +40,9 @@ _PROBE_SEED = 30_000
     type=click.Path(path_type=Path),
     default=Path("runs/demo"),
     show_default=True,
-    help="Folder for all that it leaves; an earlier demo there is replaced.",
+    help="Folder for all that it leaves.",
 )
+@click.option("--force", is_flag=True, help="Replace an earlier demo.")
 @click.option("--frames", type=click.IntRange(min=400), default=20_000, show_default=True)
 @click.option(
     "--updates", type=click.IntRange(min=1), default=None, help="Of the model.  [default: preset]"
@@ -47,6 +54,7 @@ _PROBE_SEED = 30_000
 def command(
     *,
     output: Path,
+    force: bool,
     frames: int,
     updates: int | None,
     steps: int,
@@ -54,7 +62,7 @@ def command(
     device: str,
     as_json: bool,
 ) -> None:
-    r"""Solve a pendulum seen only as pixels, from nothing.
+    """Solve a pendulum seen only as pixels, from nothing.
 
     Collects random experience, pretrains a latent model on it, wraps the environment, learns
     with SAC on the latents, and shows what came of it.
@@ -63,8 +71,24 @@ def command(
     Example:
       latentwrap demo --seed 1
     """
+    from latentwrap.devices import resolve_device
+
+    resolve_device(device)
+    _prepare_folder(output, force=force)
     demo = _Demo(output, Report(as_json=as_json), seed=seed, device=device)
     demo.run(frames=frames, updates=updates, steps=steps)
+
+
+def _prepare_folder(folder: Path, *, force: bool) -> None:
+    """Make the folder; only one that an earlier demo made is replaced."""
+    refuse_existing(folder, force=force)
+    if folder.exists() and not (folder / _MARK).exists():
+        raise OutputExists(
+            f"{folder} exists and was not made by latentwrap demo: choose another folder with -o."
+        )
+    remove(folder)
+    folder.mkdir(parents=True)
+    (folder / _MARK).write_text("{}", encoding="utf-8")
 
 
 class _Demo:
@@ -81,7 +105,6 @@ class _Demo:
 
     def run(self, *, frames: int, updates: int | None, steps: int) -> None:
         """Run all stages and report."""
-        self._prepare_folder()
         with self._stage("collect", f"{frames} frames with random actions"):
             self._collect(frames)
         with self._stage("pretrain", "a latent model on them"):
@@ -91,24 +114,17 @@ class _Demo:
         with self._stage(
             "learn", f"SAC on latents for {steps} steps, with that experience to start from"
         ):
-            trained = self._learn(steps)
+            learned = self._learn(steps)
         with self._stage("compare", f"a random policy on the same {_EPISODES} new episodes"):
             random = self._random_returns()
         with self._stage("pictures", "return curve, reconstructions, video"):
             pictures = self._draw(random.mean)
-        self._tell(probe, trained, random, frames, pictures)
+        self._tell(probe, learned, random, pictures, steps=steps, frames=frames)
 
-    def _prepare_folder(self) -> None:
-        mark = self.folder / _MARK
-        if self.folder.exists():
-            if not mark.exists():
-                raise OutputExists(
-                    f"{self.folder} exists and was not made by latentwrap demo: "
-                    "choose another folder with -o."
-                )
-            remove(self.folder)
-        self.folder.mkdir(parents=True)
-        mark.write_text(json.dumps({"seed": self.seed}), encoding="utf-8")
+    def _stop(self) -> NoReturn:
+        """End the demo after Ctrl-C: what follows would be about less than was asked for."""
+        self.report.say(f"Interrupted: {self.folder} holds what was done so far.")
+        raise click.exceptions.Exit(INTERRUPTED)
 
     @contextmanager
     def _stage(self, name: str, what: str) -> Iterator[None]:
@@ -120,7 +136,11 @@ class _Demo:
     def _collect(self, frames: int) -> None:
         from latentwrap.datasets import collect
 
-        collect(PIXEL_PENDULUM, self.data, steps=frames, seed=self.seed, show_progress=True)
+        result = collect(
+            PIXEL_PENDULUM, self.data, steps=frames, seed=self.seed, show_progress=True
+        )
+        if result.interrupted:
+            self._stop()
 
     def _pretrain(self, updates: int | None) -> None:
         from latentwrap.training import pretrain
@@ -133,9 +153,12 @@ class _Demo:
             device=self.device,
             show_progress=True,
         )
-        for line in (result.note, result.diverged):
-            if line:
-                self.report.say(line)
+        if result.note:
+            self.report.say(result.note)
+        if result.diverged:
+            raise TrainingDiverged(result.diverged)
+        if result.interrupted:
+            self._stop()
 
     def _probe(self) -> ProbeResult:
         """Fit on one half of episodes that the model has never seen, score on the other."""
@@ -146,15 +169,16 @@ class _Demo:
         from latentwrap.models import load_model
 
         steps = 200 * _PROBE_EPISODES
-        collect(PIXEL_PENDULUM, self.probe_data, steps=steps, seed=self.seed + _PROBE_SEED)
+        seed = self.seed + _PROBE_SEED
+        collect(PIXEL_PENDULUM, self.probe_data, steps=steps, seed=seed, show_progress=True)
         dataset, model = Dataset(self.probe_data), load_model(self.model, device=self.device)
         episodes = np.arange(_PROBE_EPISODES)
         return probe_states(model, dataset, fit=episodes[::2], test=episodes[1::2])
 
-    def _learn(self, steps: int) -> TrainResult:
+    def _learn(self, steps: int) -> EvaluationResult:
         from latentwrap.agents.runs import train_agent
 
-        return train_agent(
+        result = train_agent(
             PIXEL_PENDULUM,
             self.model,
             self.agent,
@@ -167,6 +191,9 @@ class _Demo:
             final_episodes=_EPISODES,
             show_progress=True,
         )
+        if result.evaluation is None:
+            self._stop()
+        return result.evaluation
 
     def _random_returns(self) -> EvaluationResult:
         """A random policy on the very episodes that the agent was evaluated on."""
@@ -202,51 +229,61 @@ class _Demo:
                 baseline=baseline,
             )
             agent = run.load_agent(env, device=self.device)
-            record_video(video, agent, env, episodes=1, seed=self.seed)
+            record_video(video, agent, env, episodes=1, seed=self.seed, show_progress=True)
         except MissingExtra as error:
             self.report.say(str(error))
+        finally:
+            env.close()
         return [path for path in (curve, strip, video) if path.exists()]
 
     def _tell(
         self,
         probe: ProbeResult,
-        trained: TrainResult,
+        learned: EvaluationResult,
         random: EvaluationResult,
-        frames: int,
         pictures: list[Path],
+        *,
+        steps: int,
+        frames: int,
     ) -> None:
-        evaluation = trained.evaluation
         total = sum(self.seconds.values())
         names = ("cos θ", "sin θ", "angular velocity")
-        scores = zip(names, probe.r2.values(), strict=True)
-        known = ", ".join(f"{name} {r2:.3f}" for name, r2 in scores)
+        scores = dict(zip(names, probe.r2.values(), strict=True))
+        known = ", ".join(f"{name} {r2:.3f}" for name, r2 in scores.items())
         stages = ", ".join(f"{name} {seconds:.0f}" for name, seconds in self.seconds.items())
         self.report.table(
             "\nPixelPendulum, from pixels",
             {
                 "return, random policy": f"{random.mean:.0f} ± {random.std:.0f}",
-                "return, SAC on latents": f"{evaluation.mean:.0f} ± {evaluation.std:.0f}",
-                "environment steps": f"{trained.steps} (with the collected ones "
-                f"{trained.steps + frames})",
+                "return, SAC on latents": f"{learned.mean:.0f} ± {learned.std:.0f}",
+                "environment steps": f"{steps} (with the collected ones {steps + frames})",
                 f"R² of linear probe, {_PROBE_EPISODES} new episodes": known,
                 "seconds": f"{total:.0f} ({stages})",
                 "pictures": ", ".join(str(path) for path in pictures),
             },
         )
         self.report.next(
-            f"latentwrap play {self.agent}",
-            "latentwrap collect YOUR_ENV_ID -o data.h5 --steps 20000",
-            "latentwrap pretrain data.h5 -o model.safetensors",
-            "latentwrap train YOUR_ENV_ID --model model.safetensors --data data.h5",
+            ["latentwrap", "play", self.agent],
+            ["latentwrap", "collect", "YOUR_ENV_ID", "-o", "data.h5", "--steps", "20000"],
+            ["latentwrap", "pretrain", "data.h5", "-o", "model.safetensors"],
+            [
+                "latentwrap",
+                "train",
+                "YOUR_ENV_ID",
+                "--model",
+                "model.safetensors",
+                "--data",
+                "data.h5",
+            ],
         )
         result: dict[str, Any] = {
-            "return_mean": evaluation.mean,
-            "return_std": evaluation.std,
+            "return_mean": learned.mean,
+            "return_std": learned.std,
             "random_return_mean": random.mean,
-            "env_steps": trained.steps + frames,
+            "env_steps": steps + frames,
             "seconds": total,
             "checkpoint": str(self.model),
-            "probe": probe.r2,
+            "probe": scores,
             "seconds_by_stage": self.seconds,
             "seed": self.seed,
         }

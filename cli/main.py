@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import io
+import sys
+from pathlib import Path
 
 import click
 
@@ -51,7 +54,7 @@ class _Verbs(click.Group):
 @click.group(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, package_name="latentwrap")
 def main() -> None:
-    r"""Turn pixel observations into filtered latent states.
+    """Turn pixel observations into filtered latent states.
 
     \b
     A first tour:
@@ -62,6 +65,10 @@ def main() -> None:
       latentwrap train CarRacing-v3 --model car.safetensors --data car.h5
     """
     keep_freed_memory()
+    sys.path.append(str(Path.cwd()))  # for module:id; last, so that nothing here hides a package
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal without ± or θ is no reason to fail
 
 
 if __name__ == "__main__":

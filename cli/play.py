@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+from contextlib import closing
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -16,6 +19,9 @@ from latentwrap.cli.common import (
     verb_options,
 )
 
+if TYPE_CHECKING:
+    from latentwrap.agents.runs import AgentRun
+
 
 @click.command("play", cls=Verb)
 @path_argument("run", "RUN")
@@ -27,6 +33,8 @@ from latentwrap.cli.common import (
     show_default=True,
     help="0: no video.",
 )
+@click.option("--best", is_flag=True, help="The agent with the best evaluation, not the last.")
+@click.option("--model", type=click.Path(path_type=Path), help="The latent model, if it has moved.")
 @output_option("The video, .mp4 or .gif.  [default: RUN/play.mp4]", required=False)
 @click.option("--force", is_flag=True, help="Replace the video.")
 @seed_option
@@ -36,6 +44,8 @@ def command(
     *,
     run: Path,
     episodes: int,
+    best: bool,
+    model: Path | None,
     video_episodes: int,
     output: Path | None,
     force: bool,
@@ -43,7 +53,7 @@ def command(
     device: str,
     as_json: bool,
 ) -> None:
-    r"""Evaluate the agent in the folder RUN and record a video.
+    """Evaluate the agent in the folder RUN and record a video.
 
     The video shows the frame on the left and what the model believes it sees on the right.
 
@@ -53,29 +63,42 @@ def command(
     """
     from latentwrap.agents.evaluate import evaluate_policy
     from latentwrap.agents.runs import AgentRun
-    from latentwrap.evaluation.video import record_video
-    from latentwrap.files import refuse_existing
+    from latentwrap.evaluation.video import check_video, record_video
+    from latentwrap.files import refuse_output
 
     report = Report(as_json=as_json)
     video = output or run / "play.mp4"
     if video_episodes:
-        refuse_existing(video, force=force or output is None)
+        refuse_output(video, force=force)
+        check_video(video)
     agent_run = AgentRun(run)
-    env = agent_run.make_env(device=device)
-    agent = agent_run.load_agent(env, device=device)
-    result = evaluate_policy(agent, env, episodes, seed=seed, show_progress=True)
-    report.say(f"Return {result.mean:.1f} ± {result.std:.1f} over {episodes} episodes.")
-    if video_episodes:
-        record_video(video, agent, env, episodes=video_episodes, seed=seed, show_progress=True)
-        report.say(f"Frame and reconstruction side by side: {video}")
-    card = agent_run.read_card()
-    report.next(
-        f"latentwrap train {card.env_id} --model {card.model} -o {run} "
-        f"--steps {2 * agent.num_timesteps} --resume"
-    )
+    with closing(agent_run.make_env(model=model, device=device)) as env:
+        agent = agent_run.load_agent(env, best=best, device=device)
+        result = evaluate_policy(agent, env, episodes, seed=seed, show_progress=True)
+        report.say(
+            f"Return {result.mean:.1f} ± {result.std:.1f} over the {episodes} episodes of seed "
+            f"{seed} and on."
+        )
+        if video_episodes:
+            record_video(video, agent, env, episodes=video_episodes, seed=seed, show_progress=True)
+            report.say(f"Frame and reconstruction side by side: {video}")
+    report.next(_longer(agent_run, steps=2 * agent.num_timesteps))
     report.result(
         return_mean=result.mean,
         return_std=result.std,
         returns=list(result.returns),
         video=video if video_episodes else None,
     )
+
+
+def _longer(run: AgentRun, *, steps: int) -> list[object]:
+    """The words that resume a run, with the options that it was begun with."""
+    from latentwrap.agents import SACConfig
+
+    card = run.read_card()
+    words = ["latentwrap", "train", card.env_id, "--model", card.model, "-o", run.folder]
+    words += [] if card.data is None else ["--data", card.data]
+    usual = SACConfig().model_dump(mode="json")
+    for name, value in card.config.items():
+        words += [] if value == usual.get(name) else ["--set", f"{name}={json.dumps(value)}"]
+    return [*words, "--seed", card.seed, "--steps", steps, "--resume"]

@@ -9,6 +9,7 @@ import click
 
 from latentwrap.cli.common import (
     INTERRUPTED,
+    MISTAKE,
     Report,
     Verb,
     device_option,
@@ -24,15 +25,17 @@ from latentwrap.cli.common import (
 if TYPE_CHECKING:
     from latentwrap.training import PretrainResult
 
-_DIVERGED = 1
-
 
 @click.command("pretrain", cls=Verb)
 @path_argument("data", "DATA.h5")
 @output_option("The checkpoint to write, a .safetensors file.")
 @click.option("--preset", default="fast", show_default=True, help="fast, or paper as published.")
 @click.option("--steps", type=click.IntRange(min=1), help="Updates in total.")
-@click.option("--minutes", type=click.FloatRange(min=0, min_open=True), help="Time limit.")
+@click.option(
+    "--minutes",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Training time, instead of steps.",
+)
 @click.option("--decoder-var", type=float, help="Variance of the pixels given the latent.")
 @click.option("--batch-size", type=click.IntRange(min=1), help="Windows in one update.")
 @click.option("--window", type=click.IntRange(min=1), help="Actions in one window.")
@@ -64,7 +67,7 @@ def command(
     as_json: bool,
     **named: float | None,
 ) -> None:
-    r"""Train a latent model on DATA.h5.
+    """Train a latent model on DATA.h5.
 
     Ctrl-C stops early and still leaves a checkpoint; --resume goes on.
 
@@ -93,7 +96,7 @@ def command(
     if result.interrupted:
         ctx.exit(INTERRUPTED)
     if result.diverged:
-        ctx.exit(_DIVERGED)
+        ctx.exit(MISTAKE)
 
 
 def _tell(report: Report, result: PretrainResult, data: Path) -> None:
@@ -111,8 +114,8 @@ def _tell(report: Report, result: PretrainResult, data: Path) -> None:
         report.say(f"  lowest held-out loss: {result.best}")
     else:
         report.say("  no held-out loss: the dataset has too few episodes to hold one out.")
-    memories = f" --data {data}" if "reward" in result.train else ""
-    report.next(f"latentwrap train {result.env_id} --model {result.checkpoint}{memories}")
+    words = ["latentwrap", "train", result.env_id, "--model", result.checkpoint]
+    report.next([*words, "--data", data] if "reward" in result.train else words)
     report.result(
         checkpoint=result.checkpoint,
         best=result.best,

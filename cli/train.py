@@ -82,7 +82,7 @@ def command(
     force: bool,
     as_json: bool,
 ) -> None:
-    r"""Train SAC in ENV_ID on the latents of a pretrained model.
+    """Train SAC in ENV_ID on the latents of a pretrained model.
 
     \b
     Example:
@@ -112,18 +112,22 @@ def command(
         report.say(result.note)
     if result.interrupted:
         report.say("Interrupted: the agent holds what it learned; --resume goes on.")
+    elif result.steps == result.begun_at:
+        report.say("Nothing was left to learn: --steps counts those before --resume too.")
     evaluation = result.evaluation
-    report.say(
-        f"{folder}: {result.steps} steps; return {evaluation.mean:.1f} ± {evaluation.std:.1f} "
-        f"over {len(evaluation.returns)} episodes."
-    )
-    report.next(f"latentwrap play {folder}", f"tensorboard --logdir {folder}")
+    returns = [] if evaluation is None else list(evaluation.returns)
+    report.say(f"{folder}: {result.steps} steps.")
+    if evaluation is not None:
+        report.say(
+            f"Return {evaluation.mean:.1f} ± {evaluation.std:.1f} over {len(returns)} new episodes."
+        )
+    report.next(["latentwrap", "play", folder], ["tensorboard", "--logdir", folder])
     report.result(
         run=folder,
         steps=result.steps,
-        return_mean=evaluation.mean,
-        return_std=evaluation.std,
-        returns=list(evaluation.returns),
+        return_mean=None if evaluation is None else evaluation.mean,
+        return_std=None if evaluation is None else evaluation.std,
+        returns=returns,
     )
     if result.interrupted:
         ctx.exit(INTERRUPTED)

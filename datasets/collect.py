@@ -245,7 +245,7 @@ def _policy_maker(policy: str | PolicyMaker) -> PolicyMaker:
     if not isinstance(policy, str):
         return policy
     if policy not in POLICIES:
-        raise ConfigError(f"There is no policy {policy!r}: {did_you_mean(policy, POLICIES)}.")
+        raise ConfigError(f"There is no policy {policy!r}: {did_you_mean(policy, POLICIES)}")
     return POLICIES[policy]
 
 

@@ -63,11 +63,13 @@ class DatasetInfo:
         """Refuse to mix episodes of different sources in one file.
 
         Raises:
-            DatasetError: `other` is of another environment, action space or frame.
+            DatasetError: `other` is of another environment, action space, frame, policy or seed.
         """
         for name in ("env_id", "frame", "frame_skip", "env_spec"):
             _check_equal(name, getattr(self, name), getattr(other, name), path)
         _check_equal("action space", self.action.to_json(), other.action.to_json(), path)
+        for name in ("policy", "seed"):
+            _check_equal(name, self.provenance.get(name), other.provenance.get(name), path)
 
 
 def create_file(path: Path) -> h5py.File:

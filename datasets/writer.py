@@ -15,7 +15,7 @@ from latentwrap.datasets.episodes import Episode, columns_of
 from latentwrap.datasets.layout import DatasetInfo, write_info
 from latentwrap.datasets.reader import Dataset
 from latentwrap.errors import DatasetError, OutputExists
-from latentwrap.files import refuse_existing, remove, written_whole
+from latentwrap.files import refuse_output, remove, written_whole
 from latentwrap.types import AnyArray
 
 CHUNK_FRAMES = 8
@@ -36,14 +36,14 @@ class DatasetWriter:
         path: the file to write.
         info: what the dataset is of.
         force: replace an existing file (only when the new one is whole) and an old folder.
-        resume: keep the episodes of an interrupted run.
+        resume: keep the episodes of an interrupted run, or of a finished file to be continued.
 
     Attributes:
         episodes, transitions: how many were added, those of the interrupted run included.
 
     Raises:
         OutputExists: there is a file or a folder, and neither `force` nor `resume`.
-        DatasetError: the interrupted run was of something else.
+        DatasetError: the interrupted run was of something else, or the name does not end in .h5.
 
     Example:
         >>> import tempfile
@@ -76,8 +76,11 @@ class DatasetWriter:
         self._info = info
         self._form: dict[str, tuple[int, ...]] = {}
         self._finished = False
-        refuse_existing(self.path, force=force)
+        if self.path.suffix not in (".h5", ".hdf5"):
+            raise DatasetError(f"A dataset must end in .h5 or .hdf5, got {self.path}.")
+        refuse_output(self.path, force=force or resume)
         if resume:
+            self._reopen()
             self._take_over()
         elif self.parts.exists() and not force:
             raise OutputExists(
@@ -135,9 +138,14 @@ class DatasetWriter:
         return self.parts / f"{number:08d}.h5"
 
     def _stored(self) -> Iterator[dict[str, AnyArray]]:
-        for number in range(self.episodes):
-            with h5py.File(self._part(number), "r") as file:
-                yield {name: file[name][:] for name in self._form}
+        for path in self._all_parts():
+            with h5py.File(path, "r") as file:
+                starts, lengths = file[layout.EPISODE_START][:], file[layout.EPISODE_LENGTH][:]
+                for start, length in zip(starts, lengths, strict=True):
+                    yield {name: file[name][start : start + length] for name in self._form}
+
+    def _all_parts(self) -> list[Path]:
+        return sorted(self.parts.glob("[0-9]*.h5"))
 
     def _check_form(self, form: dict[str, tuple[int, ...]]) -> None:
         """Refuse an episode with other columns than the first, which could not be joined."""
@@ -148,13 +156,29 @@ class DatasetWriter:
                 f"{_described(form)} after {_described(self._form)}."
             )
 
+    def _reopen(self) -> None:
+        """Make a finished file the first part of the one that continues it."""
+        if not self.path.exists():
+            return
+        if self.parts.exists():
+            raise OutputExists(
+                f"{self.path} is finished, but {self.parts} holds an interrupted run: "
+                "move one of them away."
+            )
+        finished = Dataset(self.path)
+        finished.close()
+        finished.info.check_same(self._info, self.path)
+        self.parts.mkdir()
+        self.path.replace(self._part(0))
+
     def _take_over(self) -> None:
         """Count the whole episodes of the interrupted run and close the gaps between them."""
-        for path in sorted(self.parts.glob("[0-9]*.h5")):
+        for path in self._all_parts():
             try:
                 part = Dataset(path)
             except DatasetError:
-                continue  # overwritten by a later episode, or removed with the folder
+                path.unlink()
+                continue
             part.close()
             part.info.check_same(self._info, self.parts)
             self._check_form(_form_of(path))

@@ -55,8 +55,18 @@ class ActionSpec:
         return int(self.encode(np.zeros((1, self.stored_size), self.stored_dtype)).shape[1])
 
     def flatten(self, action: Any) -> AnyArray:
-        """The stored form, (A,) in C order, of one action of the environment."""
-        return np.asarray(action, dtype=self.stored_dtype).reshape(self.stored_size)
+        """The stored form, (A,) in C order, of one action of the environment.
+
+        Raises:
+            EnvironmentMismatch: another number of values than the space has, or one not finite.
+        """
+        flat = np.asarray(action).reshape(-1)
+        if len(flat) != self.stored_size or not np.isfinite(flat).all():
+            raise EnvironmentMismatch(
+                f"An action of {describe(self.space)} has {self.stored_size} finite values, "
+                f"got {action!r}."
+            )
+        return flat.astype(self.stored_dtype)
 
     def encode(self, stored: AnyArray) -> FloatArray:
         """What the model sees.
@@ -68,7 +78,7 @@ class ActionSpec:
             float32 (N, A).
         """
         if isinstance(self.space, spaces.Box):
-            return _scale(self.space, stored)
+            return scale_to_unit(self.space, stored)
         if isinstance(self.space, spaces.Discrete):
             return _one_hot(stored[:, 0] - self.space.start, int(self.space.n))
         if isinstance(self.space, spaces.MultiDiscrete):
@@ -91,13 +101,13 @@ class ActionSpec:
         if not self.matches(other):
             raise EnvironmentMismatch(
                 f"The checkpoint expects the action space {describe(self.space)}, the environment "
-                f"has {describe(other)}: wrap the environment (RescaleAction) or train a model "
-                "on its own data."
+                f"has {describe(other)}: pretrain a model on the environment's own data, or wrap "
+                "the environment so that its actions are those of the checkpoint."
             )
 
     def to_json(self) -> str:
         """The space as a JSON document that `from_json` reads."""
-        return json.dumps(_document(self.space))
+        return space_to_json(self.space)
 
     @classmethod
     def from_json(cls, text: str) -> ActionSpec:
@@ -106,19 +116,34 @@ class ActionSpec:
         Raises:
             ValueError, KeyError, TypeError: the text is not such a document.
         """
-        document = json.loads(text)
-        kind = document["kind"]
-        if kind == "Box":
-            low, high = np.float32(document["low"]), np.float32(document["high"])
-            return cls(spaces.Box(low, high, dtype=np.float32))
-        if kind == "Discrete":
-            return cls(spaces.Discrete(document["n"], start=document["start"]))
-        if kind == "MultiDiscrete":
-            start = np.asarray(document["start"], np.int64)
-            return cls(spaces.MultiDiscrete(np.asarray(document["nvec"], np.int64), start=start))
-        if kind == "MultiBinary":
-            return cls(spaces.MultiBinary(document["shape"]))
-        raise ValueError(f"unknown action space {kind!r}")
+        return cls(space_from_json(text))
+
+
+def space_to_json(space: spaces.Space[Any]) -> str:
+    """A Box, Discrete, MultiDiscrete or MultiBinary space as a JSON document."""
+    return json.dumps(_document(space))
+
+
+def space_from_json(text: str) -> spaces.Space[Any]:
+    """The space that `space_to_json` wrote.
+
+    Raises:
+        ValueError, KeyError, TypeError: the text is not such a document.
+    """
+    document = json.loads(text)
+    kind = document["kind"]
+    if kind == "Box":
+        dtype, shape = np.dtype(document["dtype"]), tuple(document["shape"])
+        low, high = (np.array(document[name], dtype) for name in ("low", "high"))
+        return spaces.Box(low.reshape(shape), high.reshape(shape), shape, document["dtype"])
+    if kind == "Discrete":
+        return spaces.Discrete(document["n"], start=document["start"])
+    if kind == "MultiDiscrete":
+        start = np.asarray(document["start"], np.int64)
+        return spaces.MultiDiscrete(np.asarray(document["nvec"], np.int64), start=start)
+    if kind == "MultiBinary":
+        return spaces.MultiBinary(document["shape"])
+    raise ValueError(f"unknown action space {kind!r}")
 
 
 def describe(space: spaces.Space[Any]) -> str:
@@ -128,13 +153,24 @@ def describe(space: spaces.Space[Any]) -> str:
     return str(space)
 
 
-def _scale(space: spaces.Box, stored: AnyArray) -> FloatArray:
-    low = space.low.reshape(-1).astype(np.float32)
-    high = space.high.reshape(-1).astype(np.float32)
-    clipped = np.clip(stored.astype(np.float32), low, high)
-    bounded = np.isfinite(low) & np.isfinite(high)
-    width = np.where(bounded, np.maximum(high - low, np.finfo(np.float32).tiny), 1)
-    return np.where(bounded, 2 * (clipped - low) / width - 1, clipped).astype(np.float32)
+def scale_to_unit(space: spaces.Box, actions: AnyArray) -> FloatArray:
+    """Clip to the bounds, and scale dimensions with two finite bounds to [-1, 1].
+
+    Args:
+        space: of n dimensions.
+        actions: (..., n), flat.
+
+    Returns:
+        float32 (..., n); a dimension whose bounds are equal gives -1.
+    """
+    low = space.low.reshape(-1).astype(np.float64)
+    high = space.high.reshape(-1).astype(np.float64)
+    clipped = np.clip(actions.astype(np.float64), low, high)
+    bounded = space.bounded_below.reshape(-1) & space.bounded_above.reshape(-1)
+    base = np.where(bounded, low, 0)
+    width = np.where(bounded, high, 1) - base
+    unit = 2 * (clipped - base) / np.where(width > 0, width, 1) - 1
+    return np.where(bounded, unit, clipped).astype(np.float32)
 
 
 def _one_hot(index: AnyArray, size: int) -> FloatArray:
@@ -154,8 +190,8 @@ def _same_space(ours: spaces.Space[Any], theirs: spaces.Space[Any]) -> bool:
 
 def _document(space: spaces.Space[Any]) -> dict[str, Any]:
     if isinstance(space, spaces.Box):
-        low, high = space.low.astype(np.float32), space.high.astype(np.float32)
-        return {"kind": "Box", "low": low.tolist(), "high": high.tolist()}
+        bounds = {"low": space.low.tolist(), "high": space.high.tolist()}
+        return {"kind": "Box", "shape": space.shape, "dtype": str(space.dtype), **bounds}
     if isinstance(space, spaces.Discrete):
         return {"kind": "Discrete", "n": int(space.n), "start": int(space.start)}
     if isinstance(space, spaces.MultiDiscrete):

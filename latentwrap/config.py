@@ -33,7 +33,7 @@ class Config(BaseModel):
         for key in values:
             if key not in cls.model_fields:
                 hint = did_you_mean(str(key), cls.model_fields)
-                raise ConfigError(f"{cls.__name__} has no option {key!r}: {hint}.")
+                raise ConfigError(f"{cls.__name__} has no option {key!r}: {hint}")
         try:
             return cls(**values)
         except ValidationError as error:
@@ -60,7 +60,7 @@ def load_yaml(path: str | Path) -> dict[str, Any]:
             f"The configuration {path} must be a mapping of option names to values, "
             f"got {type(document).__name__}."
         )
-    return document
+    return {str(name): value for name, value in document.items()}
 
 
 def _first_problem(name: str, error: ValidationError) -> str:

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import os
+
 import torch
 
 from latentwrap.errors import ConfigError
 
 DEVICES = ("auto", "cpu", "cuda")
+
+
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+# The threads of OpenMP do not survive a fork: a forked worker would wait for them for ever.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_one_thread)
 
 
 def resolve_device(name: str) -> torch.device:
@@ -21,9 +32,11 @@ def resolve_device(name: str) -> torch.device:
     available = torch.cuda.is_available()
     if name == "auto":
         return torch.device("cuda" if available else "cpu")
-    kind = name.partition(":")[0]
-    if kind not in ("cpu", "cuda"):
-        raise ConfigError(f"The device must be auto, cpu or cuda, got {name!r}.")
+    kind, colon, index = name.partition(":")
+    if kind not in ("cpu", "cuda") or (colon and (kind == "cpu" or not index.isdecimal())):
+        raise ConfigError(f"The device must be auto, cpu, cuda or cuda:N, got {name!r}.")
     if kind == "cuda" and not available:
         raise ConfigError("The device cuda was asked for, but torch finds none: use cpu or auto.")
+    if colon and int(index) >= torch.cuda.device_count():
+        raise ConfigError(f"The device {name} was asked for, but torch finds no such: use cuda.")
     return torch.device(name)

@@ -47,13 +47,13 @@ class TrainingDiverged(LatentwrapError):
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """The hint for an unknown word: the nearest known one, else all of them.
+    """The hint for an unknown word, ending its sentence: the nearest known one, else all.
 
     >>> did_you_mean("fasst", ["fast", "paper"])
     "did you mean 'fast'?"
     >>> did_you_mean("huge", ["fast", "paper"])
-    'known are fast, paper'
+    'known are fast, paper.'
     """
     known = sorted(known)
     near = difflib.get_close_matches(word, known, n=1)
-    return f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
+    return f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}."

@@ -17,6 +17,21 @@ def refuse_existing(path: Path, *, force: bool) -> None:
         raise OutputExists(f"{path} exists already: choose another name or pass --force.")
 
 
+def refuse_output(path: Path, *, force: bool, source: Path | None = None) -> None:
+    """Raise `OutputExists` unless a file may be written to `path`.
+
+    Args:
+        path: where a file is to be.
+        force: a file that is there may be replaced; a folder never.
+        source: the file that the output is made from; it is never replaced.
+    """
+    if path.is_dir():
+        raise OutputExists(f"{path} is a folder: choose another name for the file.")
+    if source is not None and path.resolve() == source.resolve():
+        raise OutputExists(f"{path} is what is read: choose another name for what is written.")
+    refuse_existing(path, force=force)
+
+
 @contextmanager
 def written_whole(path: str | Path) -> Iterator[Path]:
     """Give a temporary path beside `path` that replaces it when the block ends well.

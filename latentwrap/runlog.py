@@ -8,8 +8,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
 
-from latentwrap.errors import MissingExtra
+from latentwrap.errors import CheckpointError, MissingExtra
 from latentwrap.extras import require
+from latentwrap.files import written_whole
 
 
 class MetricLog:
@@ -71,12 +72,14 @@ class MetricLog:
 
     def _rewritten(self) -> TextIO:
         """The file anew, with all columns that are known by now; open to go on."""
-        file = self._path.open("w", newline="", encoding="utf-8")
-        writer = csv.DictWriter(file, self._columns)
-        writer.writeheader()
-        writer.writerows(self._rows)
-        file.flush()
-        return file
+        with (
+            written_whole(self._path) as temporary,
+            temporary.open("w", newline="", encoding="utf-8") as file,
+        ):
+            writer = csv.DictWriter(file, self._columns)
+            writer.writeheader()
+            writer.writerows(self._rows)
+        return self._path.open("a", newline="", encoding="utf-8")
 
     def _open_events(self, folder: Path, resume_at: int | None) -> Any:
         try:
@@ -101,4 +104,9 @@ def _rows_until(path: Path, step: int) -> list[dict[str, str]]:
         return []
     with path.open(newline="", encoding="utf-8") as file:
         rows = [{k: v for k, v in row.items() if v} for row in csv.DictReader(file)]
-    return [row for row in rows if int(row["step"]) <= step]
+    try:
+        return [row for row in rows if int(row["step"]) <= step]
+    except (KeyError, ValueError):
+        raise CheckpointError(
+            f"The log {path} has rows without a step: move it away to go on without it."
+        ) from None

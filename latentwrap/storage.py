@@ -70,7 +70,7 @@ def load(path: str | Path, *, file_format: str, what: str) -> Stored:
     """
     path = Path(path)
     if not path.is_file():
-        raise CheckpointError(f"The {what} {path} does not exist.")
+        raise CheckpointError(f"The {what} {path} does not exist or is no file.")
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}

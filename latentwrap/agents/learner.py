@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from latentwrap.agents.config import SACConfig
 from latentwrap.agents.networks import Actor, TwinCritics, initialize
 from latentwrap.agents.replay import Batch
+from latentwrap.optimizers import moments, restore_moments, under
 from latentwrap.seeding import torch_generator
 
 
@@ -118,8 +119,7 @@ class Learner:
         for part, module in self._modules().items():
             tensors |= {f"{part}.{name}": t.clone() for name, t in module.state_dict().items()}
         for part, optimizer in self._optimizers.items():
-            for index, moments in optimizer.state_dict()["state"].items():
-                tensors |= {f"adam.{part}.{index}.{key}": t for key, t in moments.items()}
+            tensors |= {f"adam.{part}.{name}": t for name, t in moments(optimizer).items()}
         return tensors
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
@@ -128,9 +128,9 @@ class Learner:
             self.log_temperature.copy_(tensors["log_temperature"])
         self._noise.set_state(tensors["noise"])
         for part, module in self._modules().items():
-            module.load_state_dict(_under(f"{part}.", tensors))
+            module.load_state_dict(under(f"{part}.", tensors))
         for part, optimizer in self._optimizers.items():
-            _restore_moments(optimizer, _under(f"adam.{part}.", tensors))
+            restore_moments(optimizer, under(f"adam.{part}.", tensors))
 
     def _update_critics(self, batch: Batch) -> tuple[Tensor, Tensor]:
         target = self.critic_target(batch, self.draw_noise(len(batch.reward)))
@@ -169,17 +169,3 @@ class Learner:
 
     def _modules(self) -> dict[str, nn.Module]:
         return {"actor": self.actor, "critics": self.critics, "targets": self.targets}
-
-
-def _restore_moments(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-    moments: dict[int, dict[str, Tensor]] = {}
-    for name, tensor in tensors.items():
-        index, _, key = name.partition(".")
-        moments.setdefault(int(index), {})[key] = tensor
-    groups = optimizer.state_dict()["param_groups"]
-    optimizer.load_state_dict({"state": moments, "param_groups": groups})
-
-
-def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    size = len(prefix)
-    return {name[size:]: tensor for name, tensor in tensors.items() if name.startswith(prefix)}

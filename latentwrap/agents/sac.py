@@ -13,7 +13,7 @@ from gymnasium import spaces
 
 from latentwrap import storage
 from latentwrap._version import __version__
-from latentwrap.actions import ActionSpec
+from latentwrap.actions import scale_to_unit, space_from_json, space_to_json
 from latentwrap.agents.callbacks import Callback, EpisodeStats, ShowProgress
 from latentwrap.agents.config import SACConfig
 from latentwrap.agents.learner import Learner
@@ -133,7 +133,7 @@ class SAC:
         for t, (action, reward) in enumerate(zip(actions, rewards, strict=True)):
             self.replay.add(
                 flat(observations[t]),
-                self._squash(np.reshape(action, self.action_space.shape)),
+                self._squash(action),
                 float(reward),
                 flat(observations[t + 1]),
                 terminated=terminated and t == last,
@@ -200,8 +200,8 @@ class SAC:
         stored = storage.load(path, file_format=FORMAT, what="agent")
         document = stored.document
         try:
-            observations = ActionSpec.from_json(document["observation_space"]).space
-            actions = ActionSpec.from_json(document["action_space"]).space
+            observations = space_from_json(document["observation_space"])
+            actions = space_from_json(document["action_space"])
             agent = cls(
                 _Spaces(observations, actions),
                 seed=0,
@@ -280,8 +280,7 @@ class SAC:
                 each.on_update(self, metrics)
 
     def _squash(self, action: AnyArray) -> AnyArray:
-        low, high = self.action_space.low, self.action_space.high
-        return flat(2 * (action - low) / (high - low) - 1)
+        return scale_to_unit(self.action_space, np.reshape(action, -1))
 
     def _unsquash(self, squashed: AnyArray) -> AnyArray:
         """Rows in [-1, 1] to actions of the environment, (B, ...)."""
@@ -295,8 +294,8 @@ class SAC:
             "format": FORMAT,
             "latentwrap": __version__,
             "config": self.config.model_dump(mode="json"),
-            "observation_space": ActionSpec(self.observation_space).to_json(),
-            "action_space": ActionSpec(self.action_space).to_json(),
+            "observation_space": space_to_json(self.observation_space),
+            "action_space": space_to_json(self.action_space),
             "model_fingerprint": self.model_fingerprint,
             "num_timesteps": self.num_timesteps,
         }

@@ -44,8 +44,8 @@ def checked_actions(env: gym.Env[Any, Any]) -> spaces.Box:
     space = env.action_space
     if not isinstance(space, spaces.Box) or not space.is_bounded("both"):
         raise EnvironmentMismatch(
-            f"SAC requires a Box action with finite bounds, got {space}: wrap the environment, "
-            "for example in gymnasium.wrappers.RescaleAction."
+            f"SAC requires a Box action with finite bounds, got {space}: bound the actions in a "
+            "wrapper, or use LatentObservation with a library that takes such actions."
         )
     return space
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import Any
 
 import gymnasium as gym
@@ -9,7 +10,7 @@ import numpy as np
 from gymnasium.envs.registration import EnvSpec, load_env_creator
 
 from latentwrap.errors import EnvironmentMismatch, LatentwrapError
-from latentwrap.pixels import fit_frame, is_image_space
+from latentwrap.pixels import DEFAULT_SIZE, fit_frame, is_image_space
 from latentwrap.pixels.frames import source_spec
 from latentwrap.types import Frame
 
@@ -21,15 +22,14 @@ def find_spec(env_id: str) -> EnvSpec:
         EnvironmentMismatch: no such id, or its module cannot be imported.
     """
     module, _, name = env_id.rpartition(":")
+    if module:
+        _import(module, env_id)
     try:
-        if module:
-            __import__(module)
         return gym.spec(name)
-    except (gym.error.Error, ImportError) as error:
-        reason = str(error).splitlines()[0].rstrip(".")
+    except gym.error.Error as error:
+        hint = "" if module else "; the package of another environment is imported by module:id"
         raise EnvironmentMismatch(
-            f"Gymnasium knows no environment {env_id!r} ({reason}): "
-            "import its package with module:id."
+            f"Gymnasium knows no environment {env_id!r}: {_first_line(error)}{hint}."
         ) from None
 
 
@@ -44,15 +44,21 @@ def make_env(env_id: str | EnvSpec, **kwargs: Any) -> gym.Env[Any, Any]:
         EnvironmentMismatch: no such environment, or it cannot be made.
     """
     spec = find_spec(env_id) if isinstance(env_id, str) else env_id
+    chosen = "render_mode" in {**spec.kwargs, **kwargs}
     try:
-        if "render_mode" not in spec.kwargs and _offers_images(spec):
-            kwargs.setdefault("render_mode", "rgb_array")
-        return gym.make(spec, **kwargs)
+        offered = None if chosen else _offers_images(spec)
+        if offered:
+            return gym.make(spec, render_mode="rgb_array", **kwargs)
+        env = gym.make(spec, **kwargs)
+        # Only an instance tells what the function that makes it offers.
+        unasked = not chosen and offered is None and _renders_images(env)
+        return gym.make(spec, render_mode="rgb_array", **kwargs) if unasked else env
     except LatentwrapError:
         raise
     except (gym.error.Error, ImportError, TypeError, ValueError) as error:
-        reason = str(error).splitlines()[0].rstrip(".")
-        raise EnvironmentMismatch(f"The environment {spec.id} cannot be made: {reason}.") from error
+        raise EnvironmentMismatch(
+            f"The environment {spec.id} cannot be made: {_first_line(error)}."
+        ) from error
 
 
 class FrameSource:
@@ -71,14 +77,19 @@ class FrameSource:
         if not self.from_observation and env.render_mode != "rgb_array":
             raise EnvironmentMismatch(
                 f"{_name(env)} gives no image: its observation is {env.observation_space} and its "
-                f"render_mode is {env.render_mode!r}; make it with render_mode='rgb_array'."
+                f"render_mode {env.render_mode!r}, but one must be a uint8 image or 'rgb_array'."
             )
 
     def image(self, observation: Any) -> Any:
         """The image that belongs to `observation`, the latest that the environment gave."""
         if self.from_observation:
             return observation
-        image = self._env.render()
+        try:
+            image = self._env.render()
+        except (gym.error.Error, ImportError) as error:
+            raise EnvironmentMismatch(
+                f"{_name(self._env)} cannot be rendered: {_first_line(error)}."
+            ) from error
         if image is None:
             raise EnvironmentMismatch(f"{_name(self._env)} rendered no image.")
         return image
@@ -105,7 +116,9 @@ class RenderFrame(gym.Wrapper[Any, Any, Any, Any]):
         (32, 32, 3)
     """
 
-    def __init__(self, env: gym.Env[Any, Any], *, height: int = 64, width: int = 64) -> None:
+    def __init__(
+        self, env: gym.Env[Any, Any], *, height: int = DEFAULT_SIZE, width: int = DEFAULT_SIZE
+    ) -> None:
         super().__init__(env)
         self._source = FrameSource(env)
         self.frame_spec = source_spec(self._image_shape(), height=height, width=width)
@@ -129,7 +142,7 @@ class RenderFrame(gym.Wrapper[Any, Any, Any, Any]):
     def _image_shape(self) -> tuple[int, ...]:
         if self._source.from_observation:
             return tuple(self.env.observation_space.shape or ())
-        observation, _ = self.env.reset(seed=0)  # only a started environment can render
+        observation, _ = self.env.reset()  # only a started environment can render
         return tuple(self._source.image(observation).shape)
 
 
@@ -156,10 +169,28 @@ class FrameSkip(gym.Wrapper[Any, Any, Any, Any]):
         return observation, total, terminated, truncated, info
 
 
-def _offers_images(spec: EnvSpec) -> bool:
+def _import(module: str, env_id: str) -> None:
+    try:
+        importlib.import_module(module)
+    except Exception as error:
+        raise EnvironmentMismatch(
+            f"The module of {env_id!r} cannot be imported: {_first_line(error)}."
+        ) from error
+
+
+def _offers_images(spec: EnvSpec) -> bool | None:
+    """Whether the environment's class renders images; `None` if a function makes it."""
     entry = spec.entry_point
     creator = load_env_creator(entry) if isinstance(entry, str) else entry
-    return "rgb_array" in getattr(creator, "metadata", {}).get("render_modes", [])
+    return _renders_images(creator) if hasattr(creator, "metadata") else None
+
+
+def _renders_images(env: Any) -> bool:
+    return "rgb_array" in env.metadata.get("render_modes", [])
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
 
 
 def _name(env: gym.Env[Any, Any]) -> str:

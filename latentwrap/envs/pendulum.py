@@ -55,9 +55,7 @@ class PixelPendulum(PendulumEnv):
     def __init__(self, render_mode: str | None = None, size: int = 64, g: float = 10.0) -> None:
         if size < 8:
             raise EnvironmentMismatch(f"PixelPendulum requires a size of at least 8, got {size}.")
-        super().__init__(render_mode=None, g=g)
-        # Pendulum-v1 would open pygame in step() for any mode of its own.
-        self._image_mode = render_mode
+        super().__init__(render_mode=render_mode, g=g)
         self.size = size
         self.observation_space = spaces.Box(0, 255, (size, size, 3), np.uint8)
 

@@ -45,6 +45,7 @@ def record_video(
         MissingExtra: imageio or its ffmpeg is not installed.
         ConfigError: another ending.
     """
+    check_video(path)
     with (
         bar("Recording frames", None, show=show_progress) as progress,
         _writer(path, fps=_frames_per_second(env)) as write,
@@ -53,6 +54,20 @@ def record_video(
             for picture in _play(agent, env, None if seed is None else seed + episode):
                 write(picture)
                 progress.advance()
+
+
+def check_video(path: Path) -> None:
+    """Refuse a path that no video can be written to, before time is spent on one.
+
+    Raises:
+        MissingExtra: imageio or its ffmpeg is not installed.
+        ConfigError: an ending other than `.mp4` or `.gif`.
+    """
+    if path.suffix not in (".mp4", ".gif"):
+        raise ConfigError(f"A video must end in .mp4 or .gif, got {path}.")
+    require("imageio", extra="report", purpose="A video")
+    if path.suffix == ".mp4":
+        require("imageio_ffmpeg", extra="report", purpose="An MP4 video")
 
 
 def _play(agent: Policy, env: LatentObservation, seed: int | None) -> Iterator[Frame]:
@@ -82,14 +97,8 @@ def _side_by_side(env: LatentObservation) -> Frame:
 @contextmanager
 def _writer(path: Path, *, fps: int) -> Iterator[Any]:
     imageio = require("imageio.v2", extra="report", purpose="A video")
-    options: dict[str, Any]
-    if path.suffix == ".mp4":
-        require("imageio_ffmpeg", extra="report", purpose="An MP4 video")
-        options = {"fps": fps, "macro_block_size": 2}
-    elif path.suffix == ".gif":
-        options = {"duration": 1000 / fps, "loop": 0}
-    else:
-        raise ConfigError(f"A video must end in .mp4 or .gif, got {path}.")
+    mp4: dict[str, Any] = {"fps": fps, "macro_block_size": 2}
+    options = mp4 if path.suffix == ".mp4" else {"duration": 1000 / fps, "loop": 0}
     with written_whole(path) as temporary, imageio.get_writer(temporary, **options) as writer:
         yield writer.append_data
 

@@ -18,7 +18,6 @@ from latentwrap.config import Config
 from latentwrap.models.normalizer import LatentNormalizer
 from latentwrap.pixels import FrameSpec
 
-Belief = NamedTuple
 """The filter's recurrent state: a named tuple of tensors, each batch-first (B, ...)."""
 
 B = TypeVar("B", bound=tuple[Tensor, ...])

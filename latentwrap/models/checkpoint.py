@@ -92,8 +92,9 @@ def _rebuild(document: dict[str, Any]) -> LatentModel:
         frame_skip=int(document["frame_skip"]),
     )
     model.normalizer = LatentNormalizer.from_json(document["latent"])
-    if model.normalizer.mean.shape != (model.latent_size,):
-        raise LatentwrapError(f"latent statistics of shape {model.normalizer.mean.shape}")
+    shapes = model.normalizer.mean.shape, model.normalizer.std.shape
+    if shapes != ((model.latent_size,), (model.latent_size,)):
+        raise LatentwrapError(f"latent statistics of shapes {shapes}")
     return model
 
 

@@ -40,7 +40,7 @@ def build_model(
         ConfigError: unknown kind, unknown hyperparameter or invalid value.
     """
     if kind not in _KINDS:
-        raise ConfigError(f"There is no model kind {kind!r}: {did_you_mean(kind, _KINDS)}.")
+        raise ConfigError(f"There is no model kind {kind!r}: {did_you_mean(kind, _KINDS)}")
     model_class, config_class = _KINDS[kind]
     model = model_class(
         config_class.parse(config),

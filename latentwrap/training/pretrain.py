@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from latentwrap.datasets import Dataset, EpisodeSplit
-from latentwrap.errors import TrainingDiverged
-from latentwrap.files import refuse_existing, remove
+from latentwrap.errors import ConfigError, TrainingDiverged
+from latentwrap.files import refuse_existing, refuse_output, remove
 from latentwrap.interrupts import InterruptFlag
 from latentwrap.models import LatentModel, save_model
 from latentwrap.progress import Bar, bar
@@ -79,7 +79,8 @@ def pretrain(
         output: the checkpoint, a `.safetensors` file.
         preset: `fast` or `paper`.
         options: hyperparameters that differ from the preset, by name.
-        minutes: stop after this much training time, whatever `steps` says.
+        minutes: stop after this much training time, even if `steps` says more; without `steps`
+            among the options, time alone decides.
         seed: of weights, windows, noise and held-out episodes.
         device: `auto`, `cpu` or `cuda`.
         init: a checkpoint whose weights to start from.
@@ -96,10 +97,13 @@ def pretrain(
         >>> pretrain("pendulum.h5", "pendulum.safetensors").heldout  # doctest: +SKIP
     """
     output = Path(output)
-    recipe = make_recipe(preset, options or {})
+    unlimited = {} if minutes is None else {"steps": None}
+    recipe = make_recipe(preset, {**unlimited, **(options or {})})
+    if recipe.training.steps is None and minutes is None:
+        raise ConfigError("Pretraining requires steps or minutes, got neither: give one of them.")
+    _check_output(output, Path(data), force=force or resume)
     folder = RunFolder.of(output)
     if not resume:
-        refuse_existing(output, force=force)
         refuse_existing(folder.path, force=force)
     dataset = Dataset(data)
     session = Session(dataset, recipe, seed=seed, device=device, init=init)
@@ -108,9 +112,19 @@ def pretrain(
         folder.restore(session.trainer, identity)
     else:
         remove(folder.path)
-    return _run(
-        session, output, folder, identity, minutes=minutes, resume=resume, show=show_progress
-    )
+    try:
+        return _run(
+            session, output, folder, identity, minutes=minutes, resume=resume, show=show_progress
+        )
+    except TrainingDiverged:
+        remove(folder.path)  # there is nothing in it to go on from
+        raise
+
+
+def _check_output(output: Path, data: Path, *, force: bool) -> None:
+    if output.suffix != ".safetensors":
+        raise ConfigError(f"A checkpoint must end in .safetensors, got {output}.")
+    refuse_output(output, force=force, source=data)
 
 
 def _run(
@@ -127,12 +141,14 @@ def _run(
     loop = _Loop(session, folder, identity, minutes=minutes)
     resume_at = trainer.steps_done if resume else None
     with MetricLog(folder.path, resume_at=resume_at) as log, InterruptFlag() as interrupt:
-        with bar("Pretraining", session.recipe.training.steps, show=show) as progress:
+        with bar(loop.title, loop.total, show=show) as progress:
             diverged = loop.run(log, interrupt, progress)
+        # Saved first: a run that goes on from here must not know of this extra measurement.
+        seconds = loop.seconds
+        folder.save(trainer, identity, seconds=seconds, train=loop.train)
         heldout = trainer.measure_heldout()
-        folder.save(trainer, identity, seconds=loop.seconds)
         note = log.note
-    record = {**identity, "steps": trainer.steps_done, "seconds": loop.seconds}
+    record = {**identity, "steps": trainer.steps_done, "seconds": seconds}
     record |= {"train": loop.train, "heldout": heldout}
     record["heldout_episodes"] = session.split.heldout.tolist()
     best = _write_checkpoints(session, output, folder, record, show=show)
@@ -141,7 +157,7 @@ def _run(
         checkpoint=output,
         best=best,
         steps=trainer.steps_done,
-        seconds=loop.seconds,
+        seconds=seconds,
         train=loop.train,
         heldout=heldout,
         interrupted=interrupt.raised,
@@ -165,33 +181,65 @@ class _Loop:
         self._session, self._folder, self._identity = session, folder, identity
         self._earlier = folder.seconds
         self._started = time.monotonic()
+        self._resumed_at = session.trainer.steps_done
         self._limit = None if minutes is None else 60 * minutes
         self._recent: list[dict[str, float]] = []
-        self.train: dict[str, float] = {}
+        self.train = folder.train
 
     @property
     def seconds(self) -> float:
-        """Training time, that before a resume included."""
+        """Training time, that before a resume included; unchanged if there was no update."""
+        if self._session.trainer.steps_done == self._resumed_at:
+            return self._earlier
+        return self._elapsed
+
+    @property
+    def title(self) -> str:
+        """What the progress bar counts."""
+        return "Pretraining" if self._steps is not None else "Pretraining (seconds)"
+
+    @property
+    def total(self) -> float:
+        """Where the progress bar ends."""
+        return float(self._limit or 0) if self._steps is None else self._steps
+
+    @property
+    def _steps(self) -> int | None:
+        return self._session.recipe.training.steps
+
+    @property
+    def _elapsed(self) -> float:
         return self._earlier + time.monotonic() - self._started
+
+    @property
+    def _done(self) -> bool:
+        if self._limit is not None and self._elapsed >= self._limit:
+            return True
+        return self._steps is not None and self._session.trainer.steps_done >= self._steps
 
     def run(self, log: MetricLog, interrupt: InterruptFlag, progress: Bar) -> str | None:
         """Train; returns the sentence of a divergence, if there was one."""
         trainer, training = self._session.trainer, self._session.recipe.training
-        progress.move_to(trainer.steps_done)
-        while trainer.steps_done < training.steps and not interrupt.raised:
-            if self._limit is not None and self.seconds >= self._limit:
-                break
+        self._move(progress)
+        while not self._done and not interrupt.raised:
             try:
                 self._recent.append(trainer.step())
             except TrainingDiverged as error:
                 return self._fall_back(error)
-            progress.move_to(trainer.steps_done, _note(self._recent[-1]))
+            self._move(progress)
             if trainer.steps_done % training.log_every == 0:
                 self._log(log)
             if trainer.steps_done % training.evaluate_every == 0:
                 self._evaluate(log)
         self._summarize()
         return None
+
+    def _move(self, progress: Bar) -> None:
+        note = _note(self._recent[-1]) if self._recent else None
+        if self._steps is None:
+            progress.move_to(round(min(self._elapsed, self.total)), note)
+        else:
+            progress.move_to(self._session.trainer.steps_done, note)
 
     def _log(self, log: MetricLog) -> None:
         self._summarize()
@@ -205,7 +253,8 @@ class _Loop:
         heldout = trainer.measure_heldout()
         if heldout:
             log.write(trainer.steps_done, {f"heldout/{name}": v for name, v in heldout.items()})
-        self._folder.save(trainer, self._identity, seconds=self.seconds)
+        self._summarize()
+        self._folder.save(trainer, self._identity, seconds=self.seconds, train=self.train)
 
     def _summarize(self) -> None:
         if self._recent:

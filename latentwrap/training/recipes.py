@@ -16,7 +16,7 @@ class TrainingConfig(Config):
     """How a model is trained.
 
     Attributes:
-        steps: updates in total.
+        steps: updates in total; `None` goes on until the time is up.
         batch_size: windows in one update.
         window: actions in a window; it has one frame more.
         learning_rate: of Adam.
@@ -27,7 +27,7 @@ class TrainingConfig(Config):
         log_every: updates that one row of the log averages over.
     """
 
-    steps: int = Field(2000, ge=1)
+    steps: int | None = Field(2000, ge=1)
     batch_size: int = Field(32, ge=1)
     window: int = Field(8, ge=1)
     learning_rate: float = Field(1e-4, gt=0)
@@ -90,14 +90,14 @@ def make_recipe(preset: str, overrides: Mapping[str, Any]) -> Recipe:
         16
     """
     if preset not in PRESETS:
-        raise ConfigError(f"There is no preset {preset!r}: {did_you_mean(preset, PRESETS)}.")
+        raise ConfigError(f"There is no preset {preset!r}: {did_you_mean(preset, PRESETS)}")
     recipe = PRESETS[preset]
     model_options = set(type(recipe.model).model_fields)
     training_options = set(TrainingConfig.model_fields)
     for name in overrides:
         if name not in model_options | training_options:
-            hint = did_you_mean(name, model_options | training_options)
-            raise ConfigError(f"Pretraining has no option {name!r}: {hint}.")
+            hint = did_you_mean(str(name), model_options | training_options)
+            raise ConfigError(f"Pretraining has no option {name!r}: {hint}")
 
     def chosen(names: set[str]) -> dict[str, Any]:
         return {name: value for name, value in overrides.items() if name in names}

@@ -7,6 +7,7 @@ from typing import Any
 
 from latentwrap import storage
 from latentwrap.errors import CheckpointError
+from latentwrap.identity import refuse_changes
 from latentwrap.training.trainer import Trainer, TrainerState
 
 _FORMAT = "latentwrap-trainer"
@@ -18,13 +19,14 @@ class RunFolder:
     Attributes:
         path: the folder, `model.run` for `model.safetensors`.
         best: the checkpoint with the lowest held-out loss.
-        seconds: training time of the state that `restore` read last.
+        seconds, train: training time and loss terms of the state that `restore` read last.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.best = path / "best.safetensors"
         self.seconds = 0.0
+        self.train: dict[str, float] = {}
         self._state = path / "trainer.safetensors"
 
     @classmethod
@@ -37,10 +39,17 @@ class RunFolder:
         """Whether a state was saved."""
         return self._state.is_file()
 
-    def save(self, trainer: Trainer, identity: dict[str, Any], *, seconds: float) -> None:
+    def save(
+        self,
+        trainer: Trainer,
+        identity: dict[str, Any],
+        *,
+        seconds: float,
+        train: dict[str, float],
+    ) -> None:
         """Save the trainer's state, whole or not at all."""
         state = trainer.state()
-        document = {"format": _FORMAT, "identity": identity, "seconds": seconds}
+        document = {"format": _FORMAT, "identity": identity, "seconds": seconds, "train": train}
         storage.save(self._state, state.tensors, {**document, "trainer": state.document})
 
     def restore(self, trainer: Trainer, identity: dict[str, Any]) -> None:
@@ -54,28 +63,12 @@ class RunFolder:
                 f"There is nothing to resume in {self.path}: run the command without --resume."
             )
         stored = storage.load(self._state, file_format=_FORMAT, what="training state")
-        self._check(stored.document["identity"], identity)
+        refuse_changes(
+            self.path,
+            stored.document["identity"],
+            identity,
+            free=["recipe.training.steps"],  # training longer is what resuming is for
+        )
         trainer.restore(TrainerState(stored.tensors, stored.document["trainer"]))
         self.seconds = float(stored.document["seconds"])
-
-    def _check(self, saved: dict[str, Any], asked: dict[str, Any]) -> None:
-        for name, before, now in _differences(saved, asked):
-            if name == "recipe.training.steps":
-                continue  # training longer is what resuming is for
-            raise CheckpointError(
-                f"The run in {self.path} cannot be resumed with another {name} "
-                f"(it had {before!r}, now {now!r}): repeat the first command line."
-            )
-
-
-def _differences(
-    saved: dict[str, Any], asked: dict[str, Any], prefix: str = ""
-) -> list[tuple[str, Any, Any]]:
-    found = []
-    for name in saved.keys() | asked.keys():
-        before, now = saved.get(name), asked.get(name)
-        if isinstance(before, dict) and isinstance(now, dict):
-            found += _differences(before, now, f"{prefix}{name}.")
-        elif before != now:
-            found.append((f"{prefix}{name}", before, now))
-    return found
+        self.train = stored.document["train"]

@@ -14,7 +14,7 @@ from latentwrap.models import LatentModel, build_model, load_model
 from latentwrap.seeding import child_seeds, numpy_generator, torch_generator
 from latentwrap.training.recipes import Recipe
 from latentwrap.training.trainer import Trainer
-from latentwrap.types import IntArray
+from latentwrap.types import AnyArray, FloatArray, IntArray
 
 _PRELOAD_BYTES = 2 * 1024**3
 
@@ -75,9 +75,15 @@ class Session:
         if self.init is not None:
             _copy_weights(self.init, model)
         elif self.dataset.rewards is not None:
-            rewards = self.dataset.rewards
+            rewards = self._training_rewards(self.dataset.rewards)
             model.fit_rewards(float(np.mean(rewards)), float(np.std(rewards)))
         return model.to(resolve_device(device))
+
+    def _training_rewards(self, rewards: FloatArray) -> AnyArray:
+        """Rewards of the training episodes, without the padding of their last rows."""
+        first, last = self.dataset.starts, self.dataset.starts + self.dataset.lengths - 1
+        pieces = [rewards[first[e] : last[e]] for e in self.split.train]
+        return np.concatenate(pieces).astype(np.float64)
 
     def _windows(self, episodes: IntArray, seed: int) -> WindowSampler:
         training = self.recipe.training

@@ -12,6 +12,7 @@ from torch import Tensor
 from latentwrap.datasets import Windows, WindowSampler
 from latentwrap.errors import TrainingDiverged
 from latentwrap.models import LatentModel, WindowTensors
+from latentwrap.optimizers import moments, restore_moments, under
 from latentwrap.seeding import torch_generator
 from latentwrap.training.recipes import TrainingConfig
 
@@ -108,9 +109,8 @@ class Trainer:
     def state(self) -> TrainerState:
         """A copy of everything that `restore` needs."""
         tensors = {f"model.{name}": tensor for name, tensor in self._weights().items()}
-        tensors |= {f"best.{name}": tensor for name, tensor in self._best.items()}
-        for index, moments in self._optimizer.state_dict()["state"].items():
-            tensors |= {f"adam.{index}.{key}": value for key, value in moments.items()}
+        tensors |= {f"best.{name}": tensor.clone() for name, tensor in self._best.items()}
+        tensors |= {f"adam.{name}": tensor for name, tensor in moments(self._optimizer).items()}
         tensors["noise"] = self._noise.get_state()
         document = {
             "steps": self.steps_done,
@@ -121,27 +121,14 @@ class Trainer:
 
     def restore(self, state: TrainerState) -> None:
         """Go on from `state`, bit for bit on the CPU."""
-        self.model.load_state_dict(_under("model.", state.tensors))
-        self._best = _under("best.", state.tensors)
+        self.model.load_state_dict(under("model.", state.tensors))
+        self._best = under("best.", state.tensors)
         self._noise.set_state(state.tensors["noise"])
-        self._restore_moments(_under("adam.", state.tensors))
+        restore_moments(self._optimizer, under("adam.", state.tensors))
         self.steps_done = int(state.document["steps"])
         best = state.document["best_loss"]
         self.best_loss = math.inf if best is None else float(best)
         self._sampler.restore(state.document["sampler"])
-
-    def _restore_moments(self, tensors: dict[str, Tensor]) -> None:
-        parameters = list(self.model.parameters())
-        moments: dict[int, dict[str, Tensor]] = {}
-        for name, tensor in tensors.items():
-            index, _, key = name.partition(".")
-            parameter = parameters[int(index)]
-            if tensor.shape == parameter.shape:
-                # The fused optimiser pairs memory, not indices: the layouts must agree.
-                tensor = torch.empty_like(parameter).copy_(tensor)
-            moments.setdefault(int(index), {})[key] = tensor
-        groups = self._optimizer.state_dict()["param_groups"]
-        self._optimizer.load_state_dict({"state": moments, "param_groups": groups})
 
     def _weights(self) -> dict[str, Tensor]:
         return {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
@@ -175,8 +162,3 @@ def to_tensors(windows: Windows, device: torch.device) -> WindowTensors:
         rewards=None if windows.rewards is None else move(windows.rewards),
         terminations=move(windows.terminations).float(),
     )
-
-
-def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    size = len(prefix)
-    return {name[size:]: tensor for name, tensor in tensors.items() if name.startswith(prefix)}

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from latentwrap.errors import CheckpointError, LatentwrapError
 from latentwrap.models import LatentModel, load_model, map_belief
+from latentwrap.pixels import fit_frame
 from latentwrap.seeding import torch_generator
 from latentwrap.types import AnyArray, BoolArray, FloatArray, Frames
 
@@ -87,7 +88,8 @@ class LatentFilter:
         """Begin new episodes.
 
         Args:
-            frame: first frames, uint8 (num, H, W, C).
+            frame: first frames, uint8 or float in [0, 1], (num, H, W, C) of any size with the
+                aspect ratio of the pretraining data.
             mask: bool (num,); streams where it is false keep their belief bit for bit, and
                 their frames are ignored. `None` begins all.
 
@@ -105,7 +107,7 @@ class LatentFilter:
 
         Args:
             action: as the environment took them, (num, ...) or one action where num is 1.
-            frame: uint8 (num, H, W, C).
+            frame: as in `reset`.
 
         Returns:
             Latents, a new float32 array (num, d).
@@ -158,15 +160,17 @@ class LatentFilter:
         return self._belief
 
     def _frames(self, frame: Frames) -> tuple[Tensor, bool]:
-        array = np.asarray(frame)
+        array, spec = np.asarray(frame), self.model.frame_spec
         single = self.num == 1 and array.ndim == 3
         array = array[None] if single else array
-        expected = (self.num, *self.model.frame_spec.shape)
-        if array.shape != expected or array.dtype != np.uint8:
+        if array.ndim != 4 or len(array) != self.num:
             raise LatentwrapError(
-                f"The filter requires uint8 frames of shape {expected}, got {array.dtype} "
-                f"{array.shape}: use latentwrap.pixels.fit_frame."
+                f"The filter requires one frame (H, W, {spec.channels}) for each of {self.num} "
+                f"streams, got an array of shape {np.shape(frame)}."
             )
+        if array.shape[1:] != spec.shape or array.dtype != np.uint8:
+            spec.check_source(array.shape[1:])
+            array = np.stack([fit_frame(image, spec) for image in array])
         return torch.from_numpy(np.ascontiguousarray(array)).to(self.model.device), single
 
     def _actions(self, action: Any, *, single: bool) -> Tensor:

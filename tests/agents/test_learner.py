@@ -146,6 +146,16 @@ def test_the_target_entropy_is_minus_the_number_of_actions() -> None:
     assert learner.target_entropy == -4.0
 
 
+def test_a_state_is_a_copy() -> None:
+    learner = make_learner()
+    learner.update(make_batch())
+    state = learner.state()
+    before = {name: tensor.clone() for name, tensor in state.items()}
+    learner.update(make_batch())
+    for name, tensor in before.items():
+        assert torch.equal(state[name], tensor), name
+
+
 def test_a_restored_learner_goes_on_bit_for_bit() -> None:
     whole, half, batch = make_learner(), make_learner(), make_batch()
     for _ in range(6):

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from tests.conftest import make_tiny_model
 
+from latentwrap.agents import SAC
 from latentwrap.agents.runs import AgentRun, TrainResult, train_agent
 from latentwrap.envs import PIXEL_PENDULUM
 from latentwrap.errors import CheckpointError, OutputExists
@@ -19,8 +20,8 @@ OPTIONS = {"hidden": (16, 16), "batch_size": 16, "learning_starts": 10}
 
 def train(model: Path, folder: Path, *, steps: int, **arguments: Any) -> TrainResult:
     return train_agent(
-        PIXEL_PENDULUM, model, folder, steps=steps, options=OPTIONS, device="cpu",
-        evaluate_every=100, evaluation_episodes=1, final_episodes=2, **arguments,
+        PIXEL_PENDULUM, model, folder, steps=steps, device="cpu", evaluate_every=100,
+        evaluation_episodes=1, final_episodes=2, **{"options": OPTIONS, **arguments},
     )  # fmt: skip
 
 
@@ -68,6 +69,37 @@ def test_an_existing_run_is_not_overwritten(tmp_path: Path, tiny_checkpoint: Pat
     assert AgentRun(folder).load_agent(AgentRun(folder).make_env()).num_timesteps == 30
 
 
+@pytest.mark.parametrize(
+    ("changes", "name"),
+    [({"seed": 7}, "seed"), ({"options": {**OPTIONS, "gamma": 0.5}}, r"config\.gamma")],
+)
+def test_a_run_is_not_resumed_with_other_arguments(
+    tmp_path: Path, tiny_checkpoint: Path, changes: dict[str, Any], name: str
+) -> None:
+    folder = tmp_path / "run"
+    train(tiny_checkpoint, folder, steps=20)
+    with pytest.raises(CheckpointError, match=f"another {name} "):
+        train(tiny_checkpoint, folder, steps=40, resume=True, **changes)
+
+
+def test_each_part_of_a_run_begins_elsewhere(
+    tmp_path: Path, tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    starts: list[Any] = []
+    plain = SAC.learn
+
+    def watched(self: SAC, *args: Any, **kwargs: Any) -> SAC:
+        assert self.env is not None
+        state = self.env.unwrapped.np_random.bit_generator.state["state"]["state"]
+        starts.append(state)
+        return plain(self, *args, **kwargs)
+
+    monkeypatch.setattr(SAC, "learn", watched)
+    for steps in (5, 10, 15):
+        train(tiny_checkpoint, tmp_path / "run", steps=steps, resume=steps > 5)
+    assert len(set(starts)) == 3
+
+
 def test_a_failed_start_leaves_the_old_run(tmp_path: Path, tiny_checkpoint: Path) -> None:
     folder = tmp_path / "run"
     train(tiny_checkpoint, folder, steps=20)
@@ -80,7 +112,7 @@ def test_another_model_is_refused(tmp_path: Path, tiny_checkpoint: Path) -> None
     folder, other = tmp_path / "run", tmp_path / "other.safetensors"
     train(tiny_checkpoint, folder, steps=20)
     save_model(other, make_tiny_model(seed=3), training={})
-    with pytest.raises(CheckpointError, match="resume it with the same environment and model"):
+    with pytest.raises(CheckpointError, match=r"another model_fingerprint .*: repeat the first"):
         train(other, folder, steps=40, resume=True)
     other.replace(tiny_checkpoint)
     with pytest.raises(CheckpointError, match="trained on another model"):

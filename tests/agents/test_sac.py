@@ -314,3 +314,36 @@ def test_a_run_that_goes_on_goes_on_in_its_log(tmp_path: Path) -> None:
     agent.learn(40, callback=LogMetrics(tmp_path, every=20))
     rows = read_metrics(tmp_path / "metrics.csv")
     assert [row["step"] for row in rows if "train/critic_loss" in row] == [20, 40, 60, 80]
+
+
+class Still(gym.Env[np.ndarray, np.ndarray]):
+    """Its first action dimension cannot move; its observation needs float64."""
+
+    def __init__(self) -> None:
+        self.observation_space = spaces.Box(-1e300, 1e300, (2,), np.float64)
+        self.action_space = spaces.Box(np.float32([0, -2]), np.float32([0, 2]))
+
+    def reset(self, *, seed: int | None = None, options: dict | None = None) -> Any:
+        super().reset(seed=seed)
+        return self.np_random.normal(size=2), {}
+
+    def step(self, action: np.ndarray) -> Any:
+        assert np.isfinite(action).all()
+        return self.np_random.normal(size=2), 0.0, True, False, {}
+
+
+def test_bounds_that_are_equal_or_huge_do_no_harm(tmp_path: Path) -> None:
+    agent = SAC(Still(), seed=0, **QUICK).learn(30)
+    columns, _ = agent.replay.state()
+    assert columns["action"].abs().max() <= 1
+    action, _ = agent.predict(np.zeros(2), deterministic=True)
+    assert action[0] == 0
+    agent.save(tmp_path / "a.safetensors")
+    assert SAC.load(tmp_path / "a.safetensors", Still()).num_timesteps == 30
+
+
+def test_remembered_actions_are_clipped_to_the_bounds() -> None:
+    agent = SAC(Still(), seed=0, **QUICK)
+    agent.remember(np.zeros((3, 2)), np.array([[0, 5], [0, -1]]), np.zeros(2), terminated=False)
+    columns, _ = agent.replay.state()
+    assert columns["action"][:, 1].tolist() == [1, -0.5]

@@ -66,4 +66,4 @@ def test_missing_yaml_is_refused(tmp_path: Path) -> None:
 
 
 def test_hint_without_a_near_word_lists_all() -> None:
-    assert did_you_mean("xyz", ["paper", "fast"]) == "known are fast, paper"
+    assert did_you_mean("xyz", ["paper", "fast"]) == "known are fast, paper."

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from latentwrap.errors import CheckpointError
 from latentwrap.runlog import MetricLog, read_metrics
 
 
@@ -55,3 +56,11 @@ def test_without_tensorboard_there_is_a_note_and_a_csv(
         assert log.note is not None
         assert "pip install 'latentwrap[train]'" in log.note
     assert len(read_metrics(tmp_path / "metrics.csv")) == 1
+
+
+def test_a_foreign_log_is_refused_and_stays(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.csv"
+    path.write_text("x,y\n1,2\n", encoding="utf-8")
+    with pytest.raises(CheckpointError, match="rows without a step"):
+        MetricLog(tmp_path, resume_at=3)
+    assert path.read_text(encoding="utf-8") == "x,y\n1,2\n"

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
+import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,10 +17,12 @@ from click.testing import CliRunner, Result
 from gymnasium import spaces
 from tests.conftest import TINY, make_tiny_model
 
+from latentwrap.agents.replay import Replay
 from latentwrap.cli.main import main
 from latentwrap.datasets import collect
 from latentwrap.envs import PIXEL_PENDULUM
 from latentwrap.models import save_model
+from latentwrap.training.trainer import Trainer
 
 SMALL = {**TINY, "widths": [4, 4, 8], "hidden": [16, 16], "batch_size": 4, "window": 4}
 
@@ -113,7 +118,8 @@ def test_a_demo_replaces_only_a_demo(tmp_path: Path) -> None:
     folder = tmp_path / "mine"
     folder.mkdir()
     (folder / "thesis.tex").touch()
-    assert "was not made by latentwrap demo" in mistake("demo", "-o", folder)
+    assert "exists already" in mistake("demo", "-o", folder)
+    assert "was not made by latentwrap demo" in mistake("demo", "-o", folder, "--force")
     assert (folder / "thesis.tex").exists()
 
 
@@ -188,9 +194,14 @@ def test_bad_arguments_are_named(tmp_path: Path, data: Path, config: Path) -> No
     assert "did you mean 'window'" in mistake("pretrain", data, "-o", out, "--set", "windows=3")
     assert "invalid z1" in mistake("pretrain", data, "-o", out, "--set", "z1=0")
     assert "cuda" in mistake("pretrain", data, "-o", out, "--device", "cuda", "--config", config)
-    assert "auto, cpu or cuda" in mistake("pretrain", data, "-o", out, "--device", "gpu")
+    assert "auto, cpu, cuda or cuda:N" in mistake("pretrain", data, "-o", out, "--device", "gpu")
     assert "none.yaml" in mistake("pretrain", data, "-o", out, "--config", tmp_path / "none.yaml")
+    assert "'cpu:1'" in mistake("pretrain", data, "-o", out, "--device", "cpu:1")
     assert run("pretrain", data, "-o", out, "--set", "z1").exit_code == 2
+    assert run("pretrain", data, "-o", out, "--set", "z1=[1").exit_code == 2
+    numbers = tmp_path / "numbers.yaml"
+    numbers.write_text("1: 2", encoding="utf-8")
+    assert "no option '1'" in mistake("pretrain", data, "-o", out, "--config", numbers)
     assert run("pretrain", data, "-o", out, "--steps", "0").exit_code == 2
     assert not out.exists()
 
@@ -213,15 +224,101 @@ def test_bad_environments_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_existing_outputs_stay(tmp_path: Path, data: Path, config: Path) -> None:
-    kept = tmp_path / "kept"
-    kept.write_text("mine", encoding="utf-8")
-    for words in (
-        ["collect", PIXEL_PENDULUM, "-o", kept, "--steps", 5],
-        ["inspect", data, "-o", kept],
-        ["pretrain", data, "-o", kept, "--steps", 1, "--config", config],
-    ):
-        assert f"{kept} exists already" in mistake(*words)
-    assert kept.read_text(encoding="utf-8") == "mine"
+    outputs = {
+        "kept.h5": ["collect", PIXEL_PENDULUM, "--steps", 5],
+        "kept.png": ["inspect", data],
+        "kept.safetensors": ["pretrain", data, "--steps", 1, "--config", config],
+    }
+    for name, words in outputs.items():
+        kept, folder = tmp_path / name, tmp_path / "folder" / name
+        kept.write_text("mine", encoding="utf-8")
+        folder.mkdir(parents=True)
+        assert f"{kept} exists already" in mistake(*words, "-o", kept)
+        assert kept.read_text(encoding="utf-8") == "mine"
+        assert f"{folder} is a folder" in mistake(*words, "-o", folder, "--force")
+        assert folder.is_dir()
+
+
+def test_what_is_read_is_never_written(tmp_path: Path, data: Path, config: Path) -> None:
+    copy = tmp_path / "data.h5"
+    copy.write_bytes(data.read_bytes())
+    message = mistake("inspect", copy, "-o", copy, "--force")
+    assert "is what is read" in message
+    assert "must end in .safetensors" in mistake("pretrain", copy, "-o", copy, "--force")
+    assert copy.read_bytes() == data.read_bytes()
+
+
+def test_force_deletes_no_folder_but_a_run(tmp_path: Path, tiny_checkpoint: Path) -> None:
+    folder = tmp_path / "thesis"
+    folder.mkdir()
+    (folder / "thesis.tex").touch()
+    words = ["train", PIXEL_PENDULUM, "--model", tiny_checkpoint, "--steps", 5, "--force"]
+    assert "latentwrap train did not write it" in mistake(*words, "-o", folder)
+    (folder / "run.json").write_text("{}", encoding="utf-8")
+    assert "did not write it" in mistake(*words, "-o", folder)
+    assert (folder / "thesis.tex").exists()
+    assert "is not replaced" in mistake(*words, "-o", tmp_path)
+    assert tiny_checkpoint.exists()
+
+
+def test_a_run_that_holds_its_own_model_is_not_replaced(
+    tmp_path: Path, tiny_checkpoint: Path
+) -> None:
+    folder = tmp_path / "run"
+    words = ["train", PIXEL_PENDULUM, "-o", folder, "--steps", 5, "--final-episodes", 1]
+    good(*words, "--model", tiny_checkpoint)
+    inside = tiny_checkpoint.rename(folder / "m.safetensors")
+    assert f"it holds {inside}" in mistake(*words, "--model", inside, "--force")
+    assert inside.exists()
+
+
+def test_a_video_is_refused_before_time_is_spent(tmp_path: Path, tiny_checkpoint: Path) -> None:
+    folder = tmp_path / "run"
+    words = ["train", PIXEL_PENDULUM, "-o", folder, "--steps", 5, "--final-episodes", 1]
+    good(*words, "--model", tiny_checkpoint)
+    assert "must end in .mp4 or .gif" in mistake("play", folder, "-o", tmp_path / "play.avi")
+    (folder / "play.mp4").touch()
+    assert "exists already" in mistake("play", folder)
+    moved = tiny_checkpoint.rename(tmp_path / "moved.safetensors")
+    assert "name the file by model" in mistake("play", folder, "--video-episodes", 0)
+    words = ["play", folder, "--video-episodes", 0, "--episodes", 1, "--model", moved]
+    assert "Return -" in good(*words).output
+
+
+def test_help_can_be_copied() -> None:
+    for verb in ([], ["collect"], ["pretrain"], ["train"], ["play"], ["demo"], ["inspect"]):
+        lines = good(*verb, "--help").output.splitlines()
+        assert not any("\\b" in line for line in lines)
+        assert any(line.strip().startswith("latentwrap ") for line in lines)
+
+
+def test_what_has_no_value_is_null(tmp_path: Path) -> None:
+    words = ["collect", PIXEL_PENDULUM, "-o", tmp_path / "d.h5", "--steps", 10]
+    result = good(*words, "--json")
+    assert last_json(result)["return_mean"] is None
+    assert "none of them ended by itself" in result.stderr
+
+
+def test_odd_names_are_shown_as_they_are(tmp_path: Path, data: Path) -> None:
+    odd = tmp_path / "my [b]data.h5"
+    odd.write_bytes(data.read_bytes())
+    said = good("inspect", odd).output
+    assert str(odd) in said.replace("\n", "")
+    assert f"latentwrap pretrain '{odd}'" in said
+
+
+def test_a_module_in_this_folder_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    entry = "latentwrap.envs.pendulum:PixelPendulum"
+    text = f"import gymnasium\ngymnasium.register('Mine-v0', '{entry}', max_episode_steps=5)\n"
+    (tmp_path / "my_own_module.py").write_text(text, encoding="utf-8")
+    (tmp_path / "my_broken_module.py").write_text("broken", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    good("collect", "my_own_module:Mine-v0", "-o", "d.h5", "--steps", 7)
+    broken = mistake("collect", "my_broken_module:Mine-v0", "-o", "e.h5")
+    assert "cannot be imported: name 'broken' is not defined" in broken
+    unknown = mistake("collect", "my_own_module:Your-v0", "-o", "e.h5")
+    assert "knows no environment" in unknown
 
 
 def test_bad_checkpoints_are_named(tmp_path: Path, tiny_checkpoint: Path) -> None:
@@ -252,3 +349,54 @@ def test_debug_shows_the_traceback(tmp_path: Path) -> None:
     result = run("inspect", tmp_path / "none.h5", "--debug")
     assert result.exception is not None
     assert type(result.exception).__name__ == "DatasetError"
+
+
+def test_ctrl_c_ends_the_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = Trainer.step
+
+    def pressed(self: Trainer) -> dict[str, float]:
+        signal.raise_signal(signal.SIGINT)
+        return plain(self)
+
+    monkeypatch.setattr(Trainer, "step", pressed)
+    folder = tmp_path / "demo"
+    result = run("demo", "-o", folder, "--frames", 400, "--updates", 50)
+    assert result.exit_code == 130
+    assert f"Interrupted: {folder} holds what was done so far" in result.output.replace("\n", " ")
+    assert "random policy" not in result.output
+
+
+def test_ctrl_c_ends_a_run_without_the_long_evaluation(
+    tmp_path: Path, tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = Replay.add
+
+    def pressed(self: Replay, *args: object, **kwargs: object) -> None:
+        signal.raise_signal(signal.SIGINT)
+        plain(self, *args, **kwargs)
+
+    monkeypatch.setattr(Replay, "add", pressed)
+    words = ["train", PIXEL_PENDULUM, "--model", tiny_checkpoint, "-o", tmp_path / "run"]
+    result = run(*words, "--steps", 500, "--json")
+    assert result.exit_code == 130
+    assert "--resume goes on" in result.stderr
+    assert last_json(result)["return_mean"] is None
+    assert last_json(result)["steps"] == 1
+
+
+def test_documented_keys_are_those_that_come(tmp_path: Path, data: Path, config: Path) -> None:
+    model, folder = tmp_path / "m.safetensors", tmp_path / "run"
+    short = ["--steps", 5, "--final-episodes", 1]
+    commands = {
+        "collect": [PIXEL_PENDULUM, "-o", tmp_path / "d.h5", "--steps", 5],
+        "inspect": [data],
+        "pretrain": [data, "-o", model, "--steps", 1, "--config", config],
+        "train": [PIXEL_PENDULUM, "--model", model, "-o", folder, *short],
+        "play": [folder, "--episodes", 1, "--video-episodes", 0],
+    }
+    page = (Path(__file__).parents[2] / "docs" / "commands.md").read_text(encoding="utf-8")
+    for verb, words in commands.items():
+        row = next(line for line in page.splitlines() if line.startswith(f"| `{verb}`"))
+        documented = set(re.findall(r"`(\w+)`", row)) - {verb}
+        found = last_json(good(verb, *words, "--json")).keys()
+        assert documented <= found if "…" in row else documented == found, verb

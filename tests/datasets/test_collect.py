@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 from gymnasium.envs.registration import EnvSpec
-from latentwrap_test_data import names_in
+from latentwrap_test_data import assert_same_episode, names_in
 from latentwrap_test_envs import SEED, SIZE, CountingEnv, counting
 
 from latentwrap.datasets import Dataset, Episode, RandomPolicy, collect
@@ -428,11 +428,29 @@ def test_a_killed_run_loses_only_the_episode_in_progress(path: Path) -> None:
     assert names_in(path.parent) == ["data.h5.partial"]
     with pytest.raises(OutputExists, match="--resume"):
         collect(counting(), path, steps=200)
-    collect(counting(), path, steps=100, resume=True)
+    with pytest.raises(DatasetError, match="begun with policy Stopping, now it is random"):
+        collect(counting(), path, steps=100, resume=True)
+    stopping = type("Stopping", (RandomPolicy,), {})
+    collect(counting(), path, steps=100, resume=True, policy=stopping)
     data = Dataset(path)
     assert data.num_transitions == 100
     # 29 calls: episodes of 5, 3, 8, 5 and 3 steps, a reset after each, none of the last 8.
     assert data.lengths[:5].tolist() == [6, 4, 9, 6, 4]
+    assert names_in(path.parent) == ["data.h5"]
+
+
+def test_a_finished_file_is_continued(path: Path) -> None:
+    collect(counting(), path, steps=40)
+    before = Dataset(path)
+    kept = [before.episode(number) for number in range(before.num_episodes)]
+    with pytest.raises(DatasetError, match="begun with seed 0, now it is 5"):
+        collect(counting(), path, steps=70, seed=5, resume=True)
+    result = collect(counting(), path, steps=70, resume=True)
+    assert result.transitions == 70
+    data = Dataset(path)
+    for number, episode in enumerate(kept):
+        assert_same_episode(data.episode(number), episode)
+    assert data.num_transitions == 70
     assert names_in(path.parent) == ["data.h5"]
 
 

@@ -52,6 +52,61 @@ def test_2n_steps_are_n_steps_resumed_for_n_more(data: Path, tmp_path: Path) -> 
     assert_same_files(*best)
 
 
+def test_resuming_does_not_change_which_model_is_best(data: Path, tmp_path: Path) -> None:
+    # At this rate the held-out loss rises and falls, also at the stop between evaluations.
+    jumpy = {"learning_rate": 0.03}
+    whole, halves = tmp_path / "whole.safetensors", tmp_path / "halves.safetensors"
+    train(data, whole, steps=20, options=jumpy)
+    for steps in (7, 12, 17, 20):
+        train(data, halves, steps=steps, options=jumpy, resume=steps > 7)
+    states = [path.with_suffix(".run") / "trainer.safetensors" for path in (whole, halves)]
+    assert_same_files(*states, file_format="latentwrap-trainer")
+
+
+def test_resuming_a_finished_run_leaves_its_checkpoint(data: Path, tmp_path: Path) -> None:
+    path = tmp_path / "m.safetensors"
+    first = train(data, path)
+    written = path.read_bytes()
+    again = train(data, path, resume=True)
+    assert path.read_bytes() == written
+    assert again == first
+
+
+def test_time_alone_may_limit_the_training(data: Path, tmp_path: Path) -> None:
+    path = tmp_path / "m.safetensors"
+    with pytest.raises(ConfigError, match="steps or minutes, got neither"):
+        train(data, path, options={"steps": None})
+    options = {**FAST_ENOUGH, "batch_size": 1, "window": 1}
+    result = pretrain(data, path, options=options, minutes=0.02, device="cpu")
+    assert result.seconds >= 0.02 * 60
+    assert result.steps > 0
+
+
+def test_rewards_are_those_of_the_training_episodes_without_padding(
+    data: Path, tmp_path: Path
+) -> None:
+    copy = tmp_path / "copy.h5"
+    copy.write_bytes(data.read_bytes())
+    dataset = Dataset(copy)
+    dataset.close()
+    with h5py.File(copy, "r+") as file:
+        rewards = np.ones(len(file["rewards"]), np.float32)
+        rewards[dataset.starts + dataset.lengths - 1] = 0
+        file["rewards"][:] = rewards
+    path = tmp_path / "m.safetensors"
+    train(copy, path, steps=1, options={"standardize_rewards": True})
+    assert tensors_of(path)["reward_scale"].tolist() == pytest.approx([1, 1e-3])
+
+
+def test_a_checkpoint_has_the_ending_of_one(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"must end in \.safetensors"):
+        train(data, tmp_path / "model.pt")
+    folder = tmp_path / "m.safetensors"
+    folder.mkdir()
+    with pytest.raises(OutputExists, match="is a folder"):
+        train(data, folder, force=True)
+
+
 def test_the_seed_decides_everything_but_the_global_generators_nothing(
     data: Path, tmp_path: Path
 ) -> None:
@@ -123,6 +178,8 @@ def test_nan_before_any_good_state_is_an_error_without_a_file(
     with pytest.raises(TrainingDiverged, match="in step 2"):
         train(data, tmp_path / "bad.safetensors")
     assert not (tmp_path / "bad.safetensors").exists()
+    monkeypatch.undo()
+    train(data, tmp_path / "bad.safetensors")  # the advice can be followed at once
 
 
 def test_the_best_model_has_the_lowest_logged_heldout_loss(data: Path, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import torch
 from latentwrap import LatentFilter
 from latentwrap.errors import CheckpointError, LatentwrapError
 from latentwrap.models import LatentModel
+from latentwrap.pixels import fit_frame
 
 RNG = np.random.default_rng(0)
 FRAMES = RNG.integers(0, 256, (6, 4, 16, 16, 3), dtype=np.uint8)  # (T, num, H, W, C)
@@ -153,18 +154,32 @@ def test_copies_go_on_alike(tiny_checkpoint: Path, clone: object) -> None:
 def test_wrong_use_is_refused(tiny_model: LatentModel) -> None:
     with pytest.raises(LatentwrapError, match="call reset"):
         LatentFilter(tiny_model).step(ACTIONS[0, 0], FRAMES[0, 0])
-    with pytest.raises(LatentwrapError, match=r"frames of shape \(4, 16, 16, 3\)"):
+    with pytest.raises(LatentwrapError, match=r"each of 4 streams, got .* \(3, 16, 16, 3\)"):
         LatentFilter(tiny_model, 4).reset(FRAMES[0, :3])
-    with pytest.raises(LatentwrapError, match="requires uint8"):
+    with pytest.raises(LatentwrapError, match=r"floats requires values in \[0, 1\]"):
         LatentFilter(tiny_model, 4).reset(FRAMES[0].astype(np.float32))
+    with pytest.raises(LatentwrapError, match="aspect ratio 64:64, the environment gives 32:16"):
+        LatentFilter(tiny_model).reset(np.zeros((16, 32, 3), np.uint8))
     with pytest.raises(LatentwrapError, match="at least 1, got 0"):
         LatentFilter(tiny_model, 0)
     latents = LatentFilter(tiny_model, 4)
     latents.reset(FRAMES[0])
     with pytest.raises(LatentwrapError, match="one action for each of 4 streams, got 3"):
         latents.step(ACTIONS[0, :3], FRAMES[1])
+    before = latents.belief
+    for wrong in (np.full((4, 1), np.nan), np.zeros((4, 3))):
+        with pytest.raises(LatentwrapError, match="has 1 finite values, got"):
+            latents.step(wrong, FRAMES[1])
+    assert latents.belief is before
     with pytest.raises(LatentwrapError, match="at least one action"):
         latents.imagine([])
+
+
+def test_frames_of_any_size_are_fitted(tiny_model: LatentModel) -> None:
+    large = np.random.default_rng(5).integers(0, 256, (48, 48, 3), np.uint8)
+    small = fit_frame(large, tiny_model.frame_spec)
+    expected = LatentFilter(tiny_model).reset(small)
+    np.testing.assert_array_equal(LatentFilter(tiny_model).reset(large), expected)
 
 
 def test_an_untrained_model_cannot_be_normalized(tiny_model: LatentModel) -> None:
