@@ -197,12 +197,12 @@ class _Demo:
 
     def _random_returns(self) -> EvaluationResult:
         """A random policy on the very episodes that the agent was evaluated on."""
-        from latentwrap.agents import RandomPolicy, evaluate_policy
+        from latentwrap.agents import RandomAgent, evaluate_policy
         from latentwrap.agents.runs import FINAL_SEED
         from latentwrap.envs.making import make_env
 
         env = make_env(PIXEL_PENDULUM)
-        policy = RandomPolicy(env.action_space, self.seed)
+        policy = RandomAgent(env.action_space, self.seed)
         return evaluate_policy(policy, env, _EPISODES, seed=self.seed + FINAL_SEED)
 
     def _draw(self, baseline: float) -> list[Path]:

@@ -105,6 +105,8 @@ def _tell(report: Report, result: PretrainResult, data: Path) -> None:
             report.say(line)
     if result.interrupted:
         report.say("Interrupted: the checkpoint holds what was learned; --resume goes on.")
+    elif result.steps == result.begun_at:
+        report.say("Nothing was left to learn: --steps and --minutes count what was done before.")
     if result.skipped_episodes:
         report.say(f"{result.skipped_episodes} episodes are shorter than a window: not used.")
     report.say(f"{result.checkpoint}: {result.steps} updates in {result.seconds:.0f} s.")

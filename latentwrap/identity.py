@@ -8,6 +8,8 @@ from typing import Any
 
 from latentwrap.errors import CheckpointError
 
+_FINGERPRINT = 64
+
 
 def refuse_changes(
     run: Path, saved: Mapping[str, Any], asked: Mapping[str, Any], *, free: Collection[str] = ()
@@ -26,8 +28,14 @@ def refuse_changes(
         if name not in free:
             raise CheckpointError(
                 f"The run in {run} cannot be resumed with another {name} "
-                f"(it had {before!r}, now {now!r}): repeat the first command line."
+                f"(it had {_shown(before)}, now {_shown(now)}): repeat the first command line."
             )
+
+
+def _shown(value: Any) -> str:
+    """A value in a message; of a fingerprint the beginning is enough."""
+    text = repr(value)
+    return text if len(text) < _FINGERPRINT else f"{text[:9]}…"
 
 
 def _differences(

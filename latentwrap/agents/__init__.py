@@ -8,7 +8,7 @@ from latentwrap.agents.callbacks import (
     SaveEvery,
 )
 from latentwrap.agents.config import SACConfig
-from latentwrap.agents.evaluate import EvaluationResult, Policy, RandomPolicy, evaluate_policy
+from latentwrap.agents.evaluate import EvaluationResult, Predictor, RandomAgent, evaluate_policy
 from latentwrap.agents.sac import SAC
 
 __all__ = [
@@ -18,8 +18,8 @@ __all__ = [
     "EvaluateEvery",
     "EvaluationResult",
     "LogMetrics",
-    "Policy",
-    "RandomPolicy",
+    "Predictor",
+    "RandomAgent",
     "SACConfig",
     "SaveEvery",
     "evaluate_policy",

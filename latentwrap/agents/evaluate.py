@@ -11,7 +11,7 @@ import numpy as np
 from latentwrap.progress import bar
 
 
-class Policy(Protocol):
+class Predictor(Protocol):
     """Anything with the `predict` of Stable-Baselines3."""
 
     def predict(self, observation: Any, *, deterministic: bool = ...) -> tuple[Any, Any]:
@@ -36,7 +36,7 @@ class EvaluationResult:
         return float(np.std(self.returns))
 
 
-class RandomPolicy:
+class RandomAgent:
     """Actions drawn uniformly from a space.
 
     Args:
@@ -54,7 +54,7 @@ class RandomPolicy:
 
 
 def evaluate_policy(
-    policy: Policy,
+    policy: Predictor,
     env: gym.Env[Any, Any],
     episodes: int,
     *,
@@ -75,7 +75,7 @@ def evaluate_policy(
     Example:
         >>> import gymnasium
         >>> env = gymnasium.make("CartPole-v1")
-        >>> len(evaluate_policy(RandomPolicy(env.action_space, 0), env, 3, seed=0).returns)
+        >>> len(evaluate_policy(RandomAgent(env.action_space, 0), env, 3, seed=0).returns)
         3
     """
     returns, lengths = [], []

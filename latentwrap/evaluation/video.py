@@ -10,7 +10,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from latentwrap.agents import Policy
+from latentwrap.agents import Predictor
 from latentwrap.errors import ConfigError
 from latentwrap.extras import require
 from latentwrap.files import written_whole
@@ -24,7 +24,7 @@ _MIN_HEIGHT = 256
 
 def record_video(
     path: Path,
-    agent: Policy,
+    agent: Predictor,
     env: LatentObservation,
     *,
     episodes: int,
@@ -70,7 +70,7 @@ def check_video(path: Path) -> None:
         require("imageio_ffmpeg", extra="report", purpose="An MP4 video")
 
 
-def _play(agent: Policy, env: LatentObservation, seed: int | None) -> Iterator[Frame]:
+def _play(agent: Predictor, env: LatentObservation, seed: int | None) -> Iterator[Frame]:
     latent, _ = env.reset(seed=seed)
     yield _side_by_side(env)
     done = False

@@ -32,6 +32,7 @@ class PretrainResult:
         checkpoint: the model after the last update.
         best: the model with the lowest held-out loss; `None` if nothing was held out.
         steps: updates in total, those before a resume included.
+        begun_at: how many those were.
         seconds: training time in total.
         train: loss terms averaged over the last logged updates.
         heldout: loss terms on held-out windows at the end; empty if nothing was held out.
@@ -45,6 +46,7 @@ class PretrainResult:
     checkpoint: Path
     best: Path | None
     steps: int
+    begun_at: int
     seconds: float
     train: dict[str, float]
     heldout: dict[str, float]
@@ -139,7 +141,8 @@ def _run(
 ) -> PretrainResult:
     trainer = session.trainer
     loop = _Loop(session, folder, identity, minutes=minutes)
-    resume_at = trainer.steps_done if resume else None
+    begun_at = trainer.steps_done
+    resume_at = begun_at if resume else None
     with MetricLog(folder.path, resume_at=resume_at) as log, InterruptFlag() as interrupt:
         with bar(loop.title, loop.total, show=show) as progress:
             diverged = loop.run(log, interrupt, progress)
@@ -157,6 +160,7 @@ def _run(
         checkpoint=output,
         best=best,
         steps=trainer.steps_done,
+        begun_at=begun_at,
         seconds=seconds,
         train=loop.train,
         heldout=heldout,

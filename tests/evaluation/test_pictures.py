@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from latentwrap import LatentFilter, LatentObservation
-from latentwrap.agents import RandomPolicy
+from latentwrap.agents import RandomAgent
 from latentwrap.datasets import Episode
 from latentwrap.errors import ConfigError, MissingExtra
 from latentwrap.evaluation.pictures import (
@@ -84,7 +84,7 @@ def test_videos_show_frame_and_reconstruction(
 ) -> None:
     env = LatentObservation(gym.wrappers.TimeLimit(pendulum, 5), tiny_model)
     path = tmp_path / f"play{suffix}"
-    record_video(path, RandomPolicy(env.action_space, 0), env, episodes=2, seed=0)
+    record_video(path, RandomAgent(env.action_space, 0), env, episodes=2, seed=0)
     pictures = frames_of(path)
     assert len(pictures) == 2 * 6
     height, width = pictures[0].shape[:2]
@@ -101,5 +101,5 @@ def test_another_ending_is_refused(
     env = LatentObservation(pendulum, tiny_model)
     with pytest.raises(ConfigError, match=r"must end in \.mp4 or \.gif"):
         record_video(
-            tmp_path / "play.avi", RandomPolicy(env.action_space, 0), env, episodes=1, seed=0
+            tmp_path / "play.avi", RandomAgent(env.action_space, 0), env, episodes=1, seed=0
         )
