@@ -8,11 +8,10 @@ import numpy as np
 
 from latentwrap.datasets import Dataset
 from latentwrap.errors import DatasetError
+from latentwrap.evaluation.regression import linear_fit, r_squared
 from latentwrap.models import LatentModel
 from latentwrap.training.statistics import filter_episodes
-from latentwrap.types import AnyArray, IntArray
-
-_RIDGE = 1e-6
+from latentwrap.types import IntArray
 
 
 @dataclass(frozen=True)
@@ -57,48 +56,6 @@ def probe_states(
         for index, score in enumerate(r_squared(predicted, column[test_rows])):
             scores[f"{name}[{index}]"] = float(score)
     return ProbeResult(scores, len(fit_rows), len(test_rows))
-
-
-@dataclass(frozen=True)
-class LinearMap:
-    """y = (x − centre) · weights + offset; float64."""
-
-    centre: AnyArray
-    weights: AnyArray
-    offset: AnyArray
-
-    def predict(self, inputs: AnyArray) -> AnyArray:
-        """Targets (N, k) for inputs (N, d)."""
-        predicted: AnyArray = (inputs - self.centre) @ self.weights + self.offset
-        return predicted
-
-
-def linear_fit(inputs: AnyArray, targets: AnyArray) -> LinearMap:
-    """Least squares with a ridge so small that it only settles unused dimensions.
-
-    Args:
-        inputs: (N, d).
-        targets: (N, k).
-    """
-    x, y = inputs.astype(np.float64), targets.astype(np.float64)
-    centre, offset = x.mean(axis=0), y.mean(axis=0)
-    x -= centre
-    gram = x.T @ x
-    gram += _RIDGE * np.trace(gram) / len(gram) * np.eye(len(gram))
-    weights = np.linalg.solve(gram, x.T @ (y - offset))
-    return LinearMap(centre, weights, offset)
-
-
-def r_squared(predicted: AnyArray, targets: AnyArray) -> AnyArray:
-    """1 − residual variance / variance of each column, (k,).
-
-    >>> r_squared(np.array([[1.0], [2.0]]), np.array([[1.0], [2.0]]))
-    array([1.])
-    """
-    residual = np.square(targets - predicted).sum(axis=0)
-    spread = np.square(targets - targets.mean(axis=0)).sum(axis=0)
-    scores: AnyArray = 1 - residual / np.maximum(spread, np.finfo(np.float64).tiny)
-    return scores
 
 
 def _rows(dataset: Dataset, episodes: IntArray) -> IntArray:

@@ -8,7 +8,8 @@ import pytest
 from latentwrap.datasets import Dataset, collect
 from latentwrap.envs import PIXEL_PENDULUM
 from latentwrap.errors import DatasetError
-from latentwrap.evaluation.probe import linear_fit, probe_states, r_squared
+from latentwrap.evaluation.probe import probe_states
+from latentwrap.evaluation.regression import linear_fit, mlp_fit, r_squared
 from latentwrap.models import LatentModel
 from latentwrap.training.statistics import filter_episodes
 
@@ -27,6 +28,18 @@ def test_unused_dimensions_do_no_harm() -> None:
     x = np.c_[RNG.normal(size=(50, 3)), np.zeros((50, 2))]
     y = x @ RNG.normal(size=(5, 1)) + 3
     np.testing.assert_allclose(linear_fit(x, y).predict(x), y, atol=1e-4)
+
+
+def test_mlp_reads_what_least_squares_cannot() -> None:
+    x = RNG.uniform(-2, 2, size=(4000, 3)) * [1.0, 100.0, 0.01] + [0.0, 5.0, 1.0]
+    y = np.c_[np.sin(2 * x[:, 0]) * x[:, 2], np.full(len(x), 7.0)]
+    fitted = mlp_fit(x[:3000], y[:3000], updates=600)
+    predicted = fitted.predict(x[3000:])
+    assert r_squared(predicted[:, :1], y[3000:, :1])[0] > 0.95
+    assert r_squared(linear_fit(x[:3000], y[:3000]).predict(x[3000:])[:, :1], y[3000:, :1])[0] < 0.5
+    np.testing.assert_allclose(predicted[:, 1], 7.0, atol=0.1)
+    again = mlp_fit(x[:3000], y[:3000], updates=600)
+    np.testing.assert_array_equal(again.predict(x[3000:]), predicted)
 
 
 def test_r_squared_by_hand() -> None:
