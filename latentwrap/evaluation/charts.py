@@ -115,25 +115,26 @@ def draw_map(points: FloatArray, states: States) -> Chart:
     """Latents on their first two principal components, one panel for each state.
 
     Args:
-        points: float32 (N, 2) or (N, 1).
-        states: of the same frames; without any, one panel without colour.
+        points: float32 (N, 2).
+        states: of the same frames; the first 6 that are known anywhere get a panel each, and
+            without any there is one without colour.
 
     Raises:
         MissingExtra: matplotlib is not installed.
     """
-    names = states.names[:_PANELS]
+    known = np.flatnonzero(np.isfinite(states.values).any(axis=0))[:_PANELS]
+    names = [states.names[column] for column in known]
     panels = max(1, len(names))
     columns = min(3, panels)
     rows = -(-panels // columns)
     shown = np.unique(np.linspace(0, len(points) - 1, _POINTS).astype(int))
-    x = points[shown, 0]
-    y = points[shown, 1] if points.shape[1] > 1 else np.zeros_like(x)
+    x, y = points[shown].T
     with _figure(3.2 * columns + 0.4, 2.7 * rows) as page:
         grid = page.figure.subplots(rows, columns, squeeze=False).ravel()
         for axes in grid[panels:]:
             axes.set_visible(False)
         for index, axes in enumerate(grid[:panels]):
-            colours = states.values[shown, index] if names else _COLOURS["model"]
+            colours = states.values[shown, known[index]] if names else None
             _scatter(page.figure, axes, (x, y), colours, names[index] if names else "")
         page.alt = f"{len(shown)} latents on their first two principal components" + (
             f", coloured by {', '.join(names)}." if names else "."
@@ -190,11 +191,17 @@ def _lines_of_psnr(axes: Axes, curves: Mapping[str, Sequence[float]], title: str
 
 
 def _scatter(
-    figure: Figure, axes: Axes, points: tuple[AnyArray, AnyArray], colours: Any, title: str
+    figure: Figure,
+    axes: Axes,
+    points: tuple[AnyArray, AnyArray],
+    colours: AnyArray | None,
+    title: str,
 ) -> None:
-    drawn = axes.scatter(*points, c=colours, s=3, cmap="viridis", linewidths=0, rasterized=True)
-    if title:
-        figure.colorbar(drawn, ax=axes)
+    dots: dict[str, Any] = {"s": 3, "linewidths": 0, "rasterized": True}
+    if colours is None:
+        axes.scatter(*points, color=_COLOURS["model"], **dots)
+    else:
+        figure.colorbar(axes.scatter(*points, c=colours, cmap="viridis", **dots), ax=axes)
     axes.set_title(title, fontsize="medium")
     axes.set_xticks([])
     axes.set_yticks([])

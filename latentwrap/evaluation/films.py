@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -26,11 +27,14 @@ CONTEXT = 8
 
 _SAMPLES = 2
 _COLUMNS = 12
+_LARGEST = 96
 
 
 @dataclass(frozen=True)
 class Film:
     """The beginning of one episode; each row of pictures is uint8 (T+1, H, W, C).
+
+    Frames larger than 96 pixels are shrunk, so that a page full of them stays small.
 
     Attributes:
         episode: its number.
@@ -104,11 +108,22 @@ def make_film(model: LatentModel, dataset: Dataset, episode: int, *, seed: int) 
     return Film(
         episode=episode,
         context=context,
-        frames=stretch.frames[0].numpy(),
+        frames=shrunk(stretch.frames[0].numpy()),
         filtered=_join(filtered),
         predicted=_join([*filtered[: context + 1], *ahead]),
         samples=tuple(samples),
     )
+
+
+def shrunk(frames: Frames) -> Frames:
+    """Frames (N, H, W, C) made to fit into 96 × 96 pixels; smaller ones are left alone."""
+    height, width = frames.shape[1:3]
+    factor = _LARGEST / max(height, width)
+    if factor >= 1:
+        return frames
+    size = max(1, round(width * factor)), max(1, round(height * factor))
+    smaller = [cv2.resize(frame, size, interpolation=cv2.INTER_AREA) for frame in frames]
+    return np.stack(smaller).reshape(len(frames), size[1], size[0], frames.shape[3])
 
 
 def _roll(
@@ -130,5 +145,4 @@ def _noise(model: LatentModel, generator: torch.Generator) -> Callable[[], Tenso
 
 
 def _join(frames: list[Tensor]) -> Frames:
-    joined: Frames = torch.cat(frames).cpu().numpy()
-    return joined
+    return shrunk(torch.cat(frames).cpu().numpy())

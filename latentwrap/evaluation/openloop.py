@@ -135,7 +135,7 @@ def moving_region(frame: Frame, *stills: Frame) -> BoolArray:
 
     >>> frame = np.zeros((5, 5, 1), np.uint8)
     >>> frame[0, 0] = 255
-    >>> moving_region(frame, np.zeros_like(frame)).astype(int).sum()
+    >>> int(moving_region(frame, np.zeros_like(frame)).sum())
     4
     """
     moved = np.zeros(frame.shape[:2], np.uint8)

@@ -27,7 +27,8 @@ class PCA:
 
     def apply(self, values: AnyArray) -> FloatArray:
         """Coordinates, float32 (N, k), of values (N, d)."""
-        coordinates: FloatArray = (values.astype(np.float32) - self.mean) @ self.components
+        centred: AnyArray = values.astype(np.float32) - self.mean
+        coordinates: FloatArray = centred @ self.components
         return coordinates
 
 

@@ -52,10 +52,10 @@ def split_for_report(
     fit = np.setdiff1d(everything, heldout)
     if not len(heldout) or not len(fit):
         return _halves(everything, generator, seen=True)
+    held = "1 episode that was" if len(heldout) == 1 else f"{len(heldout)} episodes that were"
     note = (
-        f"This is the data that the model was trained on: everything is measured on the "
-        f"{len(heldout)} episodes that were held out, and probes are fitted on the {len(fit)} "
-        "others."
+        f"This is the data that the model was trained on: everything is measured on the {held} "
+        f"held out, and probes are fitted on the rest, {len(fit)}."
     )
     return ReportSplit(fit, heldout, trained_on=True, unseen=True, note=note)
 
@@ -71,8 +71,8 @@ def _halves(everything: IntArray, generator: np.random.Generator, *, seen: bool)
         else "This is not the file that the model was trained on"
     )
     use = (
-        f"everything is measured on {len(test)} episodes, and probes are fitted on the "
-        f"{len(fit)} others"
+        f"everything is measured on {len(test)} of the {len(everything)} episodes, and probes are "
+        "fitted on the rest"
         if half
         else "everything is measured on its single episode, and no probe can be fitted"
     )

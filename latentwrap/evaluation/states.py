@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from latentwrap.datasets import Dataset
 from latentwrap.evaluation.comparison import (
     LINEAR,
@@ -125,13 +127,16 @@ def _assemble(
             notes = [*notes, "The episodes are shorter than 12 frames: drift is left out."][:1]
         else:
             drift[method] = measured
-    pca = pca_fit(test.values[LATENT], 2)
+    latents = test.values[LATENT]
+    pca = pca_fit(latents, 2)
+    points = np.zeros((len(latents), 2), np.float32)
+    points[:, : len(pca.explained)] = pca.apply(latents)
     return StateReport(
         probes=probes,
         fit_rows=fit_rows,
         test_rows=len(test.rows),
         drift=drift,
-        map=pca.apply(test.values[LATENT]),
+        map=points,
         map_explained=pca.explained.tolist(),
         states=states,
         notes=notes,
