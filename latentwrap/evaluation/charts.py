@@ -32,6 +32,7 @@ _CYCLE = ("#2f81f7", "#e36209", "#2da44e", "#bf4b8a", "#8250df", "#b08800", "#1b
 _NAMES = {"model": "model", "copy": "copy the last frame", "mean": "the mean frame"}
 _PANELS = 6
 _POINTS = 3000
+_HIGH, _LOWEST = 0.8, -0.5
 
 
 @dataclass(frozen=True)
@@ -78,11 +79,12 @@ def draw_drift(result: DriftResult, method: str) -> Chart:
         axes = page.figure.subplots()
         centres = (np.array(result.edges[:-1]) + np.array(result.edges[1:]) - 1) / 2
         for colour, (name, scores) in zip(_cycle(), result.r2.items(), strict=False):
-            shown = np.maximum(scores, -0.5)
+            shown = np.maximum(scores, _LOWEST)
             axes.plot(centres, shown, marker="o", markersize=4, color=colour, label=name)
         axes.set_xlabel("step of the episode")
         axes.set_ylabel(f"R² of the {method} probe")
-        axes.set_ylim(top=1.05)
+        lowest = min((s for line in result.r2.values() for s in line if s > _LOWEST), default=0)
+        axes.set_ylim(min(_HIGH, lowest - 0.05), 1.02)
         _legend(axes, len(result.r2))
         worst = max(result.drop.values(), default=0.0)
         page.alt = f"R² of the {method} probe by step; the largest loss is {worst:.3f}."
@@ -101,6 +103,7 @@ def draw_information(kl: Sequence[float], threshold: float) -> Chart:
         axes.bar(np.arange(1, len(ordered) + 1), ordered, color=_COLOURS["model"])
         axes.axhline(threshold, linestyle="--", color=_INK, linewidth=1)
         axes.set_yscale("symlog", linthresh=threshold)
+        axes.set_xlim(0.4, len(ordered) + 0.6)
         axes.set_ylim(bottom=0)
         axes.set_xlabel("stochastic dimension, sorted")
         axes.set_ylabel("KL, nats a step")
@@ -171,7 +174,12 @@ def _figure(width: float, height: float) -> Iterator[_Page]:
     ink = ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color")
     settings: dict[str, Any] = dict.fromkeys(ink, _INK)
     settings |= {"svg.hashsalt": "latentwrap", "font.size": 9, "axes.grid": True}
-    settings |= {"grid.alpha": 0.25, "axes.spines.top": False, "axes.spines.right": False}
+    settings |= {
+        "axes.axisbelow": True,
+        "grid.alpha": 0.25,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+    }
     with matplotlib.rc_context(settings):
         page = _Page(Figure(figsize=(width, height), layout="constrained"))
         yield page

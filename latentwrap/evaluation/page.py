@@ -88,7 +88,8 @@ def format_number(value: Any, digits: int = 3) -> str:
     """
     if value is None or (isinstance(value, float) and not math.isfinite(value)):
         return "–"
-    return f"{value:,d}" if isinstance(value, int) else f"{value:,.{digits}f}"
+    # Adding zero turns −0 into 0.
+    return f"{value:,d}" if isinstance(value, int) else f"{round(value, digits) + 0.0:,.{digits}f}"
 
 
 def _charts(report: QualityReport) -> dict[str, Picture]:

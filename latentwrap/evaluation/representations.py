@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -115,8 +114,8 @@ def represent(
             pieces[LATENT].append(latents[index, :length])
             if pca is not None:
                 pieces[SINGLE].append(single_frame_latents(model, frames))
-                pieces[PCA_ONE].append(_in_chunks(pca.one, frames.numpy()[:, None]))
-                pieces[PCA_STACK].append(_in_chunks(pca.stack, stacked(frames.numpy())))
+                pieces[PCA_ONE].append(_components(pca.one, frames.numpy()))
+                pieces[PCA_STACK].append(_stack_components(pca.stack, frames.numpy()))
             steps.append(np.arange(length))
             rows.append(start + steps[-1])
     values = {name: np.concatenate(parts) for name, parts in pieces.items()}
@@ -152,14 +151,21 @@ def _stack_ending_at(dataset: Dataset, row: int, first: int) -> Frames:
     return newest
 
 
-def _in_chunks(pca: PCA, stacks: Frames) -> FloatArray:
-    return np.concatenate([pca.apply(chunk) for chunk in _chunks(_flat(stacks))])
+def _components(pca: PCA, frames: Frames) -> FloatArray:
+    """Principal components of single frames, without a float copy of all of them."""
+    starts = range(0, len(frames), _AT_ONCE)
+    return np.concatenate([pca.apply(_flat(frames[a : a + _AT_ONCE])) for a in starts])
 
 
-def _chunks(values: AnyArray) -> Iterator[AnyArray]:
-    for first in range(0, len(values), _AT_ONCE):
-        yield values[first : first + _AT_ONCE]
+def _stack_components(pca: PCA, frames: Frames) -> FloatArray:
+    """Principal components of stacks of an episode's frames, likewise."""
+    pieces = []
+    for start in range(0, len(frames), _AT_ONCE):
+        begin = max(start - STACK + 1, 0)
+        stacks = stacked(frames[begin : start + _AT_ONCE])[start - begin :]
+        pieces.append(pca.apply(_flat(stacks)))
+    return np.concatenate(pieces)
 
 
-def _flat(stacks: Frames) -> AnyArray:
-    return stacks.reshape(len(stacks), -1)
+def _flat(frames: Frames) -> AnyArray:
+    return frames.reshape(len(frames), -1)

@@ -119,7 +119,7 @@ def judge_moving_object(result: OpenLoopResult) -> Finding | None:
         Level.POOR: "A moving object is missed",
     }[level]
     return _finding(
-        topic="what moves",
+        topic="moving objects",
         level=level,
         sentence=f"{words}: its reconstruction is {gain:.1f} dB better than the mean frame.",
         advice="Train for longer, lower the decoder's variance (--decoder-var 0.02), or collect "
@@ -178,7 +178,7 @@ def judge_states(linear: Mapping[str, float], mlp: Mapping[str, float]) -> Findi
         topic="states",
         level=level,
         sentence=f"{words}; the lowest R² of {len(best)} is {min(best.values()):.3f}.",
-        advice="If the state is the position of something small, see what moves; otherwise "
+        advice="If the state is the position of something small, see moving objects; otherwise "
         "collect more data, above all where that state varies, and train for longer.",
         rule=f"R² of the better of linear and MLP probe, lowest of all states: good from "
         f"{KNOWN_GOOD:g}, poor below {KNOWN_POOR:g}.",
@@ -320,7 +320,7 @@ def _known(scores: Mapping[str, float]) -> dict[str, float]:
 
 
 def _scores(scores: Mapping[str, float]) -> str:
-    return ", ".join(f"{name} {score:.3f}" for name, score in scores.items())
+    return ", ".join(f"{name} {score:.3f}" for name, score in scores.items()).replace("-", "−")
 
 
 def _mean(values: Sequence[float]) -> float:

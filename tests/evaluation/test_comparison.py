@@ -81,7 +81,10 @@ def test_stacks_for_pca_stay_in_their_episode(data: Dataset) -> None:
     np.testing.assert_allclose(fitted.stack.explained, expected.explained, rtol=1e-4)
 
 
-def test_rows_of_all_representations_belong_together(data: Dataset, pca: FramePCA) -> None:
+def test_rows_of_all_representations_belong_together(
+    data: Dataset, pca: FramePCA, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("latentwrap.evaluation.representations._AT_ONCE", 7)
     model = DotModel()
     found = represent(model, data, np.array([2, 0]), pca)
     first = data.episode(2)

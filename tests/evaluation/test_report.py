@@ -57,7 +57,7 @@ def levels(report: QualityReport) -> dict[str, Level]:
 
 def test_a_perfect_model_is_good_at_everything(report: QualityReport) -> None:
     found = levels(report)
-    assert set(found) == {"what moves", "prediction", "states", "memory", "plainness", "drift"}
+    assert set(found) == {"moving objects", "prediction", "states", "memory", "plainness", "drift"}
     assert {topic for topic, level in found.items() if level is not Level.GOOD} == set()
     assert report.states.r2("latent", "linear")["move[0]"] > 0.999
     assert report.states.r2("single frame", "linear")["move[0]"] < 0.1
@@ -66,12 +66,12 @@ def test_a_perfect_model_is_good_at_everything(report: QualityReport) -> None:
 
 def test_each_failure_is_named(data: Dataset, quick: pytest.MonkeyPatch) -> None:
     blind = levels(evaluate_model(DotModel(sees=False), data))
-    assert blind["what moves"] is Level.POOR
+    assert blind["moving objects"] is Level.POOR
     assert blind["prediction"] is Level.POOR
     forgetful = levels(evaluate_model(DotModel(forgets=True), data))
     assert forgetful["memory"] is Level.POOR
     assert forgetful["states"] is Level.POOR
-    assert forgetful["what moves"] is Level.GOOD
+    assert forgetful["moving objects"] is Level.GOOD
 
 
 def test_numbers_are_json(report: QualityReport, tmp_path: Path) -> None:
@@ -201,7 +201,7 @@ def test_without_states_probes_are_left_out(tmp_path: Path, quick: pytest.Monkey
     assert 'id="probes"' not in page
     assert 'id="drift"' not in page
     assert "no /state columns" in page
-    assert set(levels(report)) == {"what moves", "prediction"}
+    assert set(levels(report)) == {"moving objects", "prediction"}
 
 
 @pytest.mark.parametrize("lengths", [[1], [5], [40], [1, 1], [2, 3, 2]])
@@ -254,7 +254,8 @@ def test_only_a_report_is_replaced(report: QualityReport, tmp_path: Path) -> Non
 def test_numbers_for_people() -> None:
     assert format_number(1234567) == "1,234,567"
     assert format_number(None) == "–"
-    assert format_number(0.5, 0) == "0"
+    assert format_number(-0.0004) == "0.000"
+    assert format_number(np.float64(-1.5), 1) == "-1.5"
 
 
 def test_large_frames_are_shrunk_for_the_page() -> None:
