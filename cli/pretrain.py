@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 @path_argument("data", "DATA.h5")
 @output_option("The checkpoint to write, a .safetensors file.")
 @click.option("--preset", default="fast", show_default=True, help="fast, or paper as published.")
+@click.option("--kind", help="rssm, slac or deterministic.  [default: the preset's]")
+@click.option("--latent", type=click.IntRange(min=1), help="Dimensions of the latent.")
 @click.option("--steps", type=click.IntRange(min=1), help="Updates in total.")
 @click.option(
     "--minutes",
@@ -56,6 +58,8 @@ def command(
     data: Path,
     output: Path,
     preset: str,
+    kind: str | None,
+    latent: int | None,
     minutes: float | None,
     config: Path | None,
     settings: tuple[str, ...],
@@ -83,6 +87,8 @@ def command(
         data,
         output,
         preset=preset,
+        kind=kind,
+        latent=latent,
         options={**parse_settings(config, settings), **given},
         minutes=minutes,
         seed=seed,

@@ -21,18 +21,18 @@ from latentwrap.pixels import FrameSpec
 settings.register_profile("latentwrap", deadline=None, max_examples=50)
 settings.load_profile("latentwrap")
 
+_TINY = {"network": "patch", "patch": 8, "widths": (4, 8), "features": 12, "hidden": (16, 16)}
 TINY = {
-    "network": "patch",
-    "widths": (4, 4, 8),
-    "features": 12,
-    "z1": 3,
-    "z2": 5,
-    "hidden": (16, 16),
+    "rssm": {**_TINY, "memory": 5, "stochastic": 3},
+    "slac": {**_TINY, "z1": 3, "z2": 5},
+    "deterministic": {**_TINY, "z": 8},
 }
+"""Options of models that train in milliseconds, by kind."""
 
 
 def make_tiny_model(
     *,
+    kind: str = "rssm",
     action_space: spaces.Space | None = None,
     frame: FrameSpec | None = None,
     frame_skip: int = 1,
@@ -40,8 +40,8 @@ def make_tiny_model(
 ) -> LatentModel:
     """An untrained model with statistics: it filters, quickly, whatever it sees."""
     model = build_model(
-        "slac",
-        TINY,
+        kind,
+        TINY[kind],
         frame_spec=frame or FrameSpec(height=16, width=16, source_height=64, source_width=64),
         action_spec=ActionSpec(action_space or spaces.Box(-2, 2, (1,))),
         frame_skip=frame_skip,

@@ -2,15 +2,23 @@
 
 from latentwrap.models.base import LatentModel, LossTerms, WindowTensors, map_belief
 from latentwrap.models.checkpoint import load_model, save_model
+from latentwrap.models.deterministic import DeterministicConfig, DeterministicModel
 from latentwrap.models.kinds import KINDS, build_model
 from latentwrap.models.normalizer import LatentNormalizer
+from latentwrap.models.observation import ObservationConfig
+from latentwrap.models.rssm import RSSMConfig, RSSMModel
 from latentwrap.models.slac import SLACConfig, SLACModel
 
 __all__ = [
     "KINDS",
+    "DeterministicConfig",
+    "DeterministicModel",
     "LatentModel",
     "LatentNormalizer",
     "LossTerms",
+    "ObservationConfig",
+    "RSSMConfig",
+    "RSSMModel",
     "SLACConfig",
     "SLACModel",
     "WindowTensors",

@@ -103,6 +103,11 @@ class LatentModel(nn.Module, ABC):
     def noise_size(self) -> int:
         """Standard normal numbers that one step of the filter needs."""
 
+    @property
+    def loss_noise_size(self) -> int:
+        """Standard normal numbers that the loss needs for each frame."""
+        return self.noise_size
+
     @abstractmethod
     def initial(self, frame: Tensor, noise: Tensor | None = None) -> Any:
         """The belief after the first frame of an episode."""
@@ -131,7 +136,7 @@ class LatentModel(nn.Module, ABC):
 
         Args:
             windows: a batch of windows.
-            noise: standard normal, float32 (B, L+1, `noise_size`).
+            noise: standard normal, float32 (B, L+1, `loss_noise_size`).
         """
 
     def kl_per_dimension(self, windows: WindowTensors, noise: Tensor) -> Tensor:  # noqa: ARG002
@@ -148,6 +153,10 @@ class LatentModel(nn.Module, ABC):
             dimensions, which need not override this.
         """
         return torch.zeros(0, device=self.device)
+
+    @abstractmethod
+    def fit_frames(self, frames: Tensor) -> None:
+        """Show the model some frames, uint8 (N, H, W, C), before training starts."""
 
     @abstractmethod
     def fit_rewards(self, mean: float, std: float) -> None:

@@ -1,9 +1,9 @@
-"""Diagonal Gaussians: the only continuous distribution that the models need."""
+"""The distributions that the models need: diagonal Gaussians and independent categoricals."""
 
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
@@ -32,20 +32,58 @@ class Gaussian(NamedTuple):
         return -0.5 * scaled.square() - self.std.log() - 0.5 * _LOG_2PI
 
 
-def kl_divergence(q: Gaussian, p: Gaussian) -> Tensor:
-    """KL(q ‖ p) of every dimension, analytically; shape of the means.
+class Categorical(NamedTuple):
+    """Independent categorical variables; log-probabilities, float32 (..., variables, classes)."""
 
-    KL = log(σ_p/σ_q) + (σ_q² + (μ_q − μ_p)²) / (2 σ_p²) − 1/2
+    log_probs: Tensor
+
+    @property
+    def mean(self) -> Tensor:
+        """Probabilities, (..., variables · classes)."""
+        return self.log_probs.exp().flatten(-2)
+
+    def sample(self, noise: Tensor | None) -> Tensor:
+        """One-hot samples whose gradient is that of the probabilities; the mean without noise.
+
+        The class with the largest log p + g, g ~ Gumbel(0, 1), is a sample; g is −log(−log u),
+        and u = Φ(noise) is uniform.
+
+        Args:
+            noise: standard normal, (..., variables · classes).
+        """
+        probs = self.mean
+        if noise is None:
+            return probs
+        uniform = torch.special.ndtr(noise).clamp(1e-6, 1 - 1e-6).view_as(self.log_probs)
+        scores = self.log_probs.detach() - torch.log(-torch.log(uniform))
+        chosen = F.one_hot(scores.argmax(-1), scores.shape[-1]).flatten(-2)
+        return chosen + probs - probs.detach()
+
+
+Distribution: TypeAlias = Gaussian | Categorical
+
+
+def kl_divergence(q: Distribution, p: Distribution) -> Tensor:
+    """KL(q ‖ p) of every dimension or variable, analytically.
+
+    Gaussian: log(σ_p/σ_q) + (σ_q² + (μ_q − μ_p)²) / (2 σ_p²) − 1/2.
+    Categorical: Σ_c q_c (log q_c − log p_c).
     """
+    if isinstance(q, Categorical) and isinstance(p, Categorical):
+        return (q.log_probs.exp() * (q.log_probs - p.log_probs)).sum(-1)
+    if not (isinstance(q, Gaussian) and isinstance(p, Gaussian)):
+        raise TypeError(f"A KL requires two distributions of a kind, got {q!r} and {p!r}.")
     variance_ratio = (q.std / p.std).square()
     distance = ((q.mean - p.mean) / p.std).square()
     return 0.5 * (variance_ratio + distance - 1 - variance_ratio.log())
 
 
-def fixed_variance_log_prob(mean: Tensor, value: Tensor, variance: float) -> Tensor:
-    """log N(value; mean, variance) summed over everything; a scalar.
+def fixed_variance_log_prob(squares: Tensor, count: int, variance: float) -> Tensor:
+    """log N(x; mean, variance) summed over `count` values; a scalar.
 
-    One fused pass over the pixels forward and one backward.
+    Args:
+        squares: Σ (x − mean)², a scalar.
+        count: values in that sum.
+        variance: of each.
     """
-    squares = F.mse_loss(mean, value, reduction="sum")
-    return -0.5 * squares / variance - 0.5 * mean.numel() * (_LOG_2PI + math.log(variance))
+    return -0.5 * squares / variance - 0.5 * count * (_LOG_2PI + math.log(variance))

@@ -10,10 +10,17 @@ import torch
 from latentwrap.actions import ActionSpec
 from latentwrap.errors import ConfigError, did_you_mean
 from latentwrap.models.base import LatentModel
+from latentwrap.models.deterministic import DeterministicConfig, DeterministicModel
+from latentwrap.models.observation import ObservationConfig
+from latentwrap.models.rssm import RSSMConfig, RSSMModel
 from latentwrap.models.slac import SLACConfig, SLACModel
 from latentwrap.pixels import FrameSpec
 
-_KINDS = {"slac": (SLACModel, SLACConfig)}
+_KINDS: dict[str, tuple[type[Any], type[ObservationConfig]]] = {
+    "rssm": (RSSMModel, RSSMConfig),
+    "slac": (SLACModel, SLACConfig),
+    "deterministic": (DeterministicModel, DeterministicConfig),
+}
 
 KINDS = tuple(_KINDS)
 """Names of all kinds."""
@@ -50,4 +57,4 @@ def build_model(
         generator=generator,
     )
     # Convolutions are fastest on H, W, C memory, which is how frames arrive.
-    return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+    return model.to(memory_format=torch.channels_last)  # type: ignore[no-any-return]

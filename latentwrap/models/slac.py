@@ -2,65 +2,41 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from pydantic import Field
 from torch import Tensor
-from torch.nn import functional as F
 
 from latentwrap.actions import ActionSpec
-from latentwrap.config import Config
-from latentwrap.models.base import LatentModel, LossTerms, WindowTensors
-from latentwrap.models.distributions import Gaussian, fixed_variance_log_prob, kl_divergence
-from latentwrap.models.networks import (
-    Activation,
-    GaussianHead,
-    PaperNetworks,
-    PatchNetworks,
-    PixelNetworks,
-    initialize,
-)
+from latentwrap.models.base import LossTerms, WindowTensors
+from latentwrap.models.distributions import Gaussian, kl_divergence
+from latentwrap.models.networks import initialize
+from latentwrap.models.observation import ObservationConfig, ObservationModel
 from latentwrap.pixels import FrameSpec
 
 
-class SLACConfig(Config):
+class SLACConfig(ObservationConfig):
     """Hyperparameters of the model; the defaults are those of the paper.
 
     Attributes:
-        network: `paper` for the published convolutions, `patch` for a cheaper pair.
-        widths: channels of the three levels of the `patch` networks.
-        features: size of the encoder's output.
         z1, z2: sizes of the two latent variables.
-        hidden: hidden layers of every Gaussian head.
-        activation: between them, `leaky_relu` or `elu`; with `elu` a linear probe reads
-            velocities off the latents after half as many updates.
+        z2_only: hand out z2 alone; frames and rewards are still explained by both.
         shared_first: p(z2_1|z1_1) is p(z2|z1, 0, 0) instead of a network of its own; the latents
             of first frames then lie where all others do.
-        decoder_var: variance of p(x|z), in squared units of [0, 1] pixels.
-        kl_weight, image_weight, reward_weight: factors of the loss terms.
-        rewards: learn p(r|z, a, z').
-        standardize_rewards: learn rewards minus their mean over their standard deviation.
-        min_reward_std: floor of the reward's std, so that a constant reward has a finite loss.
-        terminations: learn p(end|z, a, z').
+        kl_weight: factor of the KL.
     """
 
-    network: Literal["paper", "patch"] = "paper"
-    widths: tuple[int, int, int] = (32, 64, 128)
-    features: int = Field(256, ge=1)
     z1: int = Field(32, ge=1)
     z2: int = Field(256, ge=1)
-    hidden: tuple[int, ...] = (256, 256)
-    activation: Activation = "leaky_relu"
+    z2_only: bool = False
     shared_first: bool = False
-    decoder_var: float = Field(0.1, gt=0)
     kl_weight: float = Field(1.0, ge=0)
-    image_weight: float = Field(1.0, ge=0)
-    reward_weight: float = Field(1.0, ge=0)
-    rewards: bool = True
-    standardize_rewards: bool = False
-    min_reward_std: float = Field(1e-5, gt=0)
-    terminations: bool = False
+
+    @classmethod
+    def latent_options(cls, size: int) -> dict[str, Any]:
+        """Options that make the latent have `size` dimensions: those of z2."""
+        return {"z2": size, "z2_only": True}
 
 
 class SLACBelief(NamedTuple):
@@ -78,7 +54,7 @@ class Posterior(NamedTuple):
     z2: Tensor
 
 
-class SLACModel(LatentModel):
+class SLACModel(ObservationModel):
     """Two latent variables per step, z1 before z2; only z1 has a posterior of its own.
 
     Generative model:
@@ -96,7 +72,6 @@ class SLACModel(LatentModel):
 
     kind: ClassVar[str] = "slac"
     config: SLACConfig
-    reward_scale: Tensor
 
     def __init__(
         self,
@@ -107,16 +82,9 @@ class SLACModel(LatentModel):
         frame_skip: int = 1,
         generator: torch.Generator | None = None,
     ) -> None:
-        super().__init__(frame_spec, action_spec, frame_skip)
-        self.config = config
         action, latent = action_spec.size, config.z1 + config.z2
-
-        def head(inputs: int, outputs: int, *, min_std: float = 1e-5) -> GaussianHead:
-            return GaussianHead(
-                inputs, outputs, config.hidden, activation=config.activation, min_std=min_std
-            )
-
-        self.networks = _pixel_networks(config, frame_spec, latent)
+        super().__init__(config, frame_spec, action_spec, frame_skip, latent=latent)
+        head = self.head
         # q(z1_1|x_1), q(z1_{t+1}|x_{t+1}, z2_t, a_t)
         self.z1_posterior_first = head(config.features, config.z1)
         self.z1_posterior = head(config.features + config.z2 + action, config.z1)
@@ -125,17 +93,12 @@ class SLACModel(LatentModel):
         # p(z2_1|z1_1), p(z2_{t+1}|z1_{t+1}, z2_t, a_t)
         self.z2_prior_first = None if config.shared_first else head(config.z1, config.z2)
         self.z2_prior = head(latent + action, config.z2)
-        # p(r_t|z_t, a_t, z_{t+1}), p(end_t|z_t, a_t, z_{t+1})
-        transition = 2 * latent + action
-        self.reward = head(transition, 1, min_std=config.min_reward_std) if config.rewards else None
-        self.termination = head(transition, 1) if config.terminations else None
-        self.register_buffer("reward_scale", torch.tensor([0.0, 1.0]))
         if generator is not None:
             initialize(self, generator)
 
     @property
     def latent_size(self) -> int:
-        return self.config.z1 + self.config.z2
+        return self.config.z2 if self.config.z2_only else self.config.z1 + self.config.z2
 
     @property
     def noise_size(self) -> int:
@@ -163,34 +126,25 @@ class SLACModel(LatentModel):
         return self._advance(belief, action, self.z1_prior(belief.z2, action), noise)
 
     def latent(self, belief: SLACBelief) -> Tensor:
+        return belief.z2 if self.config.z2_only else self.observed_latent(belief)
+
+    def observed_latent(self, belief: SLACBelief) -> Tensor:
         return torch.cat([belief.z1, belief.z2], dim=-1)
-
-    def decode(self, belief: SLACBelief) -> Tensor:
-        return self.networks.frames(self.networks.decode(self.latent(belief)))
-
-    def encode(self, frames: Tensor) -> Tensor:
-        """Features of uint8 frames (N, H, W, C); float32 (N, features)."""
-        return self.networks.encode(self.networks.pixels(frames))
-
-    def fit_rewards(self, mean: float, std: float) -> None:
-        if self.config.standardize_rewards:
-            self.reward_scale = self.reward_scale.new_tensor([mean, max(std, 1e-3)])
 
     def loss(self, windows: WindowTensors, noise: Tensor) -> LossTerms:
         """−log p(x, r|z) + KL(q ‖ p), summed over time and pixels, averaged over windows."""
         count, steps = windows.frames.shape[:2]
-        pixels = self.networks.pixels(windows.frames.flatten(0, 1))
-        features = self.networks.encode(pixels).view(count, steps, -1)
-        posterior = self.infer(features, windows.actions, noise)
+        features = self.encode(windows.frames.flatten(0, 1)).view(count, steps, -1)
+        posterior = self.infer(features, windows.actions, noise[..., :-1])
         prior = self.prior(posterior.z2, windows.actions)
         z = torch.cat([posterior.z1, posterior.z2], dim=-1)
         terms = {
             # Σ_t KL(q(z1_{t+1}|x_{t+1}, z2_t, a_t) ‖ p(z1_{t+1}|z2_t, a_t)); z2 has q = p
             "kl": kl_divergence(posterior.q, prior).sum() / count,
-            "image": self._image_loss(z, pixels) / count,
-            **self._transition_losses(z, windows),
+            "image": self.image_loss(z, windows.frames, noise[..., -1]),
+            **self.transition_losses(z, windows),
         }
-        return LossTerms(self._weigh(terms), terms)
+        return LossTerms(self.weigh(terms, kl=self.config.kl_weight), terms)
 
     def kl_per_dimension(self, windows: WindowTensors, noise: Tensor) -> Tensor:
         """KL_i = mean_t KL(q(z1_{t+1,i}|x_{t+1}, z2_t, a_t) ‖ p(z1_{t+1,i}|z2_t, a_t)), (z1,)."""
@@ -258,39 +212,3 @@ class SLACModel(LatentModel):
             return None, None
         noise1, noise2 = torch.split(noise, [self.config.z1, self.config.z2], dim=-1)
         return noise1, noise2
-
-    def _image_loss(self, z: Tensor, pixels: Tensor) -> Tensor:
-        # −Σ_t log p(x_t|z1_t, z2_t) = −Σ_t log N(x_t; decoder(z_t), decoder_var)
-        mean = self.networks.decode(z.flatten(0, 1))
-        return -fixed_variance_log_prob(mean, pixels, self.config.decoder_var)
-
-    def _transition_losses(self, z: Tensor, windows: WindowTensors) -> dict[str, Tensor]:
-        inputs = (z[:, :-1], windows.actions, z[:, 1:])
-        terms = {}
-        if self.reward is not None and windows.rewards is not None:
-            # −Σ_t log p(r_t|z_t, a_t, z_{t+1})
-            mean, std = self.reward_scale
-            target = ((windows.rewards - mean) / std).unsqueeze(-1)
-            terms["reward"] = -self.reward(*inputs).log_prob(target).sum() / len(target)
-        if self.termination is not None:
-            # −Σ_t log p(end_t|z_t, a_t, z_{t+1}), Bernoulli
-            logits = self.termination(*inputs).mean.squeeze(-1)
-            loss = F.binary_cross_entropy_with_logits(logits, windows.terminations, reduction="sum")
-            terms["termination"] = loss / len(logits)
-        return terms
-
-    def _weigh(self, terms: dict[str, Tensor]) -> Tensor:
-        config = self.config
-        weights = {
-            "kl": config.kl_weight,
-            "image": config.image_weight,
-            "reward": config.reward_weight,
-            "termination": 1.0,
-        }
-        return torch.stack([weights[name] * term for name, term in terms.items()]).sum()
-
-
-def _pixel_networks(config: SLACConfig, frame: FrameSpec, latent: int) -> PixelNetworks:
-    if config.network == "paper":
-        return PaperNetworks(frame, config.features, latent)
-    return PatchNetworks(frame, config.features, latent, config.widths)

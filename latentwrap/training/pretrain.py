@@ -61,6 +61,8 @@ def pretrain(
     output: str | Path,
     *,
     preset: str = "fast",
+    kind: str | None = None,
+    latent: int | None = None,
     options: Mapping[str, Any] | None = None,
     minutes: float | None = None,
     seed: int = 0,
@@ -80,6 +82,8 @@ def pretrain(
         data: a dataset of layout version 1.
         output: the checkpoint, a `.safetensors` file.
         preset: `fast` or `paper`.
+        kind: `rssm`, `slac` or `deterministic`; `None` takes the preset's own.
+        latent: dimensions of the latent to hand out; `None` leaves the preset's.
         options: hyperparameters that differ from the preset, by name.
         minutes: stop after this much training time, even if `steps` says more; without `steps`
             among the options, time alone decides.
@@ -100,7 +104,7 @@ def pretrain(
     """
     output = Path(output)
     unlimited = {} if minutes is None else {"steps": None}
-    recipe = make_recipe(preset, {**unlimited, **(options or {})})
+    recipe = make_recipe(preset, {**unlimited, **(options or {})}, kind=kind, latent=latent)
     if recipe.training.steps is None and minutes is None:
         raise ConfigError("Pretraining requires steps or minutes, got neither: give one of them.")
     _check_output(output, Path(data), force=force or resume)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, SerializeAsAny
 
 from latentwrap.config import Config
 from latentwrap.errors import ConfigError, did_you_mean
-from latentwrap.models import SLACConfig
+from latentwrap.models import KINDS, DeterministicConfig, ObservationConfig, RSSMConfig, SLACConfig
 
 
 class TrainingConfig(Config):
@@ -43,68 +43,106 @@ class Recipe(Config):
 
     preset: str
     kind: str
-    model: SLACConfig
+    model: SerializeAsAny[ObservationConfig]
     training: TrainingConfig
 
 
-PRESETS: dict[str, Recipe] = {
-    # As published, but for the number of updates: 100,000 before the agent starts.
-    "paper": Recipe(
-        preset="paper",
-        kind="slac",
-        model=SLACConfig(),
-        training=TrainingConfig(steps=100_000, evaluate_every=1000),
-    ),
-    "fast": Recipe(
-        preset="fast",
-        kind="slac",
-        model=SLACConfig(
-            network="patch",
-            widths=(32, 32, 64),
-            features=128,
-            z1=16,
-            z2=64,
-            hidden=(256, 256),
-            activation="elu",
-            shared_first=True,
-            standardize_rewards=True,
-            min_reward_std=0.1,
-        ),
-        training=TrainingConfig(steps=2000, batch_size=8, window=16, learning_rate=6e-4),
-    ),
+_CHEAP: dict[str, Any] = {
+    "network": "patch",
+    "features": 128,
+    "hidden": (256, 256),
+    "activation": "elu",
+    "standardize_frames": True,
+    "decoded_fraction": 0.25,
+    "standardize_rewards": True,
+    "min_reward_std": 0.1,
 }
+_FAST_TRAINING = TrainingConfig(steps=2000, batch_size=8, window=31, learning_rate=6e-4)
+
+PRESETS: dict[str, dict[str, Recipe]] = {
+    "fast": {
+        "rssm": Recipe(
+            preset="fast", kind="rssm", model=RSSMConfig(**_CHEAP), training=_FAST_TRAINING
+        ),
+        "slac": Recipe(
+            preset="fast",
+            kind="slac",
+            model=SLACConfig(**_CHEAP, z1=16, z2=64, shared_first=True),
+            training=_FAST_TRAINING,
+        ),
+        "deterministic": Recipe(
+            preset="fast",
+            kind="deterministic",
+            model=DeterministicConfig(**_CHEAP),
+            training=_FAST_TRAINING,
+        ),
+    },
+    # As published, but for the number of updates: 100,000 before the agent starts.
+    "paper": {
+        "slac": Recipe(
+            preset="paper",
+            kind="slac",
+            model=SLACConfig(),
+            training=TrainingConfig(steps=100_000, evaluate_every=1000),
+        ),
+    },
+}
+"""Recipes by preset and kind; the first kind of each preset is the one that it means."""
 
 
-def make_recipe(preset: str, overrides: Mapping[str, Any]) -> Recipe:
+def make_recipe(
+    preset: str,
+    overrides: Mapping[str, Any],
+    *,
+    kind: str | None = None,
+    latent: int | None = None,
+) -> Recipe:
     """The preset with some options changed.
 
     Args:
         preset: a key of `PRESETS`.
         overrides: option names of the model or of `TrainingConfig`, in one flat mapping.
+        kind: one of `KINDS`; `None` takes the preset's own.
+        latent: dimensions of the latent to hand out; `None` leaves the preset's.
 
     Raises:
-        ConfigError: unknown preset, unknown option (the nearest known is named), bad value.
+        ConfigError: unknown preset or kind, unknown option (the nearest known is named), bad value.
 
     Example:
-        >>> make_recipe("fast", {"z2": 32, "window": 16}).training.window
-        16
+        >>> make_recipe("fast", {"window": 16}, kind="slac", latent=3).model.z2
+        3
     """
-    if preset not in PRESETS:
-        raise ConfigError(f"There is no preset {preset!r}: {did_you_mean(preset, PRESETS)}")
-    recipe = PRESETS[preset]
+    recipe = _find(preset, kind)
     model_options = set(type(recipe.model).model_fields)
     training_options = set(TrainingConfig.model_fields)
     for name in overrides:
         if name not in model_options | training_options:
             hint = did_you_mean(str(name), model_options | training_options)
-            raise ConfigError(f"Pretraining has no option {name!r}: {hint}")
+            raise ConfigError(f"Pretraining a {recipe.kind} model has no option {name!r}: {hint}")
 
     def chosen(names: set[str]) -> dict[str, Any]:
         return {name: value for name, value in overrides.items() if name in names}
 
+    sizes = {} if latent is None else recipe.model.latent_options(latent)
     return Recipe(
         preset=preset,
         kind=recipe.kind,
-        model=recipe.model.replace(**chosen(model_options)),
+        model=recipe.model.replace(**{**sizes, **chosen(model_options)}),
         training=recipe.training.replace(**chosen(training_options)),
     )
+
+
+def _find(preset: str, kind: str | None) -> Recipe:
+    if preset not in PRESETS:
+        raise ConfigError(f"There is no preset {preset!r}: {did_you_mean(preset, PRESETS)}")
+    recipes = PRESETS[preset]
+    if kind is None:
+        return next(iter(recipes.values()))
+    if kind not in KINDS:
+        raise ConfigError(f"There is no model kind {kind!r}: {did_you_mean(kind, KINDS)}")
+    if kind not in recipes:
+        raise ConfigError(
+            f"The preset {preset!r} requires the kind {' or '.join(recipes)}, got {kind!r}: "
+            "use the preset 'fast'."
+        )
+    return recipes[kind]

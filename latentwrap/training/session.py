@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from latentwrap.datasets import Dataset, WindowSampler, split_episodes
 from latentwrap.devices import resolve_device
@@ -14,9 +15,10 @@ from latentwrap.models import LatentModel, build_model, load_model
 from latentwrap.seeding import child_seeds, numpy_generator, torch_generator
 from latentwrap.training.recipes import Recipe
 from latentwrap.training.trainer import Trainer
-from latentwrap.types import AnyArray, FloatArray, IntArray
+from latentwrap.types import AnyArray, FloatArray, Frames, IntArray
 
 _PRELOAD_BYTES = 2 * 1024**3
+_FRAMES_SHOWN = 1000
 
 
 class Session:
@@ -74,10 +76,23 @@ class Session:
         )
         if self.init is not None:
             _copy_weights(self.init, model)
-        elif self.dataset.rewards is not None:
+        else:
+            self._show_data(model)
+        return model.to(resolve_device(device))
+
+    def _show_data(self, model: LatentModel) -> None:
+        """Let the model take means and scales from the training episodes."""
+        model.fit_frames(torch.from_numpy(self._some_frames()))
+        if self.dataset.rewards is not None:
             rewards = self._training_rewards(self.dataset.rewards)
             model.fit_rewards(float(np.mean(rewards)), float(np.std(rewards)))
-        return model.to(resolve_device(device))
+
+    def _some_frames(self) -> Frames:
+        """Evenly spaced frames of the training episodes, uint8 (N, H, W, C)."""
+        first, lengths = self.dataset.starts, self.dataset.lengths
+        rows = np.concatenate([first[e] + np.arange(lengths[e]) for e in self.split.train])
+        chosen = rows[np.linspace(0, len(rows) - 1, min(len(rows), _FRAMES_SHOWN)).astype(int)]
+        return np.concatenate([self.dataset.frames(slice(row, row + 1)) for row in chosen])
 
     def _training_rewards(self, rewards: FloatArray) -> AnyArray:
         """Rewards of the training episodes, without the padding of their last rows."""

@@ -134,7 +134,7 @@ class Trainer:
         return {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
 
     def _draw_noise(self, windows: WindowTensors, generator: torch.Generator) -> Tensor:
-        shape = (*windows.frames.shape[:2], self.model.noise_size)
+        shape = (*windows.frames.shape[:2], self.model.loss_noise_size)
         return torch.randn(shape, generator=generator).to(self.model.device)
 
     def _clip_gradients(self) -> Tensor:

@@ -24,7 +24,7 @@ from latentwrap.envs import PIXEL_PENDULUM
 from latentwrap.models import save_model
 from latentwrap.training.trainer import Trainer
 
-SMALL = {**TINY, "widths": [4, 4, 8], "hidden": [16, 16], "batch_size": 4, "window": 4}
+SMALL = {**TINY["rssm"], "widths": [4, 8], "hidden": [16, 16], "batch_size": 4, "window": 4}
 
 
 def run(*words: object) -> Result:
@@ -194,13 +194,13 @@ def test_bad_arguments_are_named(tmp_path: Path, data: Path, config: Path) -> No
     out = tmp_path / "m.safetensors"
     assert "did you mean 'fast'" in mistake("pretrain", data, "-o", out, "--preset", "fats")
     assert "did you mean 'window'" in mistake("pretrain", data, "-o", out, "--set", "windows=3")
-    assert "invalid z1" in mistake("pretrain", data, "-o", out, "--set", "z1=0")
+    assert "invalid memory" in mistake("pretrain", data, "-o", out, "--set", "memory=0")
     assert "cuda" in mistake("pretrain", data, "-o", out, "--device", "cuda", "--config", config)
     assert "auto, cpu, cuda or cuda:N" in mistake("pretrain", data, "-o", out, "--device", "gpu")
     assert "none.yaml" in mistake("pretrain", data, "-o", out, "--config", tmp_path / "none.yaml")
     assert "'cpu:1'" in mistake("pretrain", data, "-o", out, "--device", "cpu:1")
-    assert run("pretrain", data, "-o", out, "--set", "z1").exit_code == 2
-    assert run("pretrain", data, "-o", out, "--set", "z1=[1").exit_code == 2
+    assert run("pretrain", data, "-o", out, "--set", "memory").exit_code == 2
+    assert run("pretrain", data, "-o", out, "--set", "memory=[1").exit_code == 2
     numbers = tmp_path / "numbers.yaml"
     numbers.write_text("1: 2", encoding="utf-8")
     assert "no option '1'" in mistake("pretrain", data, "-o", out, "--config", numbers)

@@ -15,7 +15,14 @@ from latentwrap.pixels import FrameSpec
 
 FRAME = FrameSpec(height=16, width=16)
 SMALL = SLACConfig(
-    network="patch", widths=(4, 4, 8), features=12, z1=3, z2=5, hidden=(16, 16), terminations=True
+    network="patch",
+    patch=4,
+    widths=(4, 4, 8),
+    features=12,
+    z1=3,
+    z2=5,
+    hidden=(16, 16),
+    terminations=True,
 )
 
 
@@ -38,7 +45,7 @@ def make_windows(batch: int = 3, length: int = 4, seed: int = 0) -> WindowTensor
 
 def make_noise(model: SLACModel, windows: WindowTensors, seed: int = 1) -> Tensor:
     g = torch.Generator().manual_seed(seed)
-    return torch.randn(*windows.frames.shape[:2], model.noise_size, generator=g)
+    return torch.randn(*windows.frames.shape[:2], model.loss_noise_size, generator=g)
 
 
 def normal(gaussian: Gaussian) -> Normal:
@@ -60,8 +67,8 @@ def written_out_loss(model: SLACModel, windows: WindowTensors, noise: Tensor) ->
         pixels = model.networks.pixels(frames)
         z1 = z2 = previous = None
         for t in range(len(frames)):
-            eps1, eps2 = eps[t].split(sizes)
-            feature = model.networks.encode(pixels[t : t + 1])[0]
+            eps1, eps2 = eps[t, :-1].split(sizes)
+            feature = model.networks.encode(frames[t : t + 1])[0]
             if previous is None:
                 q = normal(model.z1_posterior_first(feature))
                 p = Normal(torch.zeros(sizes[0]), torch.ones(sizes[0]))
@@ -127,7 +134,7 @@ def test_gradients_are_those_of_the_written_out_bound() -> None:
 @pytest.mark.parametrize("sampled", [False, True])
 def test_filtering_step_by_step_is_inference_over_the_window(sampled: bool) -> None:
     model, windows = make_model(), make_windows()
-    noise = make_noise(model, windows) if sampled else None
+    noise = make_noise(model, windows)[..., :-1] if sampled else None
     features = model.encode(windows.frames.flatten(0, 1))
     posterior = model.infer(
         features.unflatten(0, windows.frames.shape[:2]),

@@ -5,20 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tests.conftest import TINY
 
 from latentwrap.datasets import collect
 from latentwrap.envs import PIXEL_PENDULUM
 
 FAST_ENOUGH = {
-    **TINY,
     "batch_size": 4,
     "window": 4,
     "evaluate_every": 5,
     "log_every": 2,
     "heldout_windows": 8,
 }
-"""Options of a training run that takes milliseconds."""
+"""Training options of a run that takes milliseconds."""
 
 
 @pytest.fixture(scope="session")

@@ -12,22 +12,25 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from tests.conftest import TINY
 from tests.training.conftest import FAST_ENOUGH
 
 import latentwrap
 from latentwrap import storage
 from latentwrap.datasets import Dataset
 from latentwrap.errors import CheckpointError, ConfigError, OutputExists, TrainingDiverged
-from latentwrap.models import LossTerms, SLACModel
+from latentwrap.models import KINDS, LossTerms, RSSMModel
 from latentwrap.runlog import read_metrics
 from latentwrap.training import PretrainResult, pretrain
 from latentwrap.training.statistics import filter_episodes
 from latentwrap.training.trainer import Trainer
 
 
-def train(data: Path, output: Path, *, steps: int = 12, **arguments: Any) -> PretrainResult:
-    options = {**FAST_ENOUGH, "steps": steps, **arguments.pop("options", {})}
-    return pretrain(data, output, options=options, device="cpu", **arguments)
+def train(
+    data: Path, output: Path, *, kind: str = "rssm", steps: int = 12, **arguments: Any
+) -> PretrainResult:
+    options = {**TINY[kind], **FAST_ENOUGH, "steps": steps, **arguments.pop("options", {})}
+    return pretrain(data, output, kind=kind, options=options, device="cpu", **arguments)
 
 
 def tensors_of(path: Path, file_format: str = "latentwrap-model") -> dict[str, torch.Tensor]:
@@ -41,11 +44,12 @@ def assert_same_files(one: Path, other: Path, file_format: str = "latentwrap-mod
         torch.testing.assert_close(tensor, theirs[name], rtol=0, atol=0, msg=name)
 
 
-def test_2n_steps_are_n_steps_resumed_for_n_more(data: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", KINDS)
+def test_2n_steps_are_n_steps_resumed_for_n_more(data: Path, tmp_path: Path, kind: str) -> None:
     whole, halves = tmp_path / "whole.safetensors", tmp_path / "halves.safetensors"
-    train(data, whole, steps=14)
-    train(data, halves, steps=7)  # between two evaluations and two rows of the log
-    train(data, halves, steps=14, resume=True)
+    train(data, whole, kind=kind, steps=14)
+    train(data, halves, kind=kind, steps=7)  # between two evaluations and two rows of the log
+    train(data, halves, kind=kind, steps=14, resume=True)
     assert_same_files(whole, halves)
     states = [path.with_suffix(".run") / "trainer.safetensors" for path in (whole, halves)]
     assert_same_files(*states, file_format="latentwrap-trainer")
@@ -56,16 +60,16 @@ def test_2n_steps_are_n_steps_resumed_for_n_more(data: Path, tmp_path: Path) -> 
 def test_resuming_does_not_change_which_model_is_best(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plain = SLACModel.loss
+    plain = RSSMModel.loss
 
-    def jumpy(self: SLACModel, windows: Any, noise: Any) -> LossTerms:
+    def jumpy(self: RSSMModel, windows: Any, noise: Any) -> LossTerms:
         """A held-out loss that may be lowest anywhere, also at a stop between evaluations."""
         loss = plain(self, windows, noise)
         if torch.is_grad_enabled():
             return loss
         return loss._replace(total=torch.sin(1e5 * next(self.parameters()).sum()))
 
-    monkeypatch.setattr(SLACModel, "loss", jumpy)
+    monkeypatch.setattr(RSSMModel, "loss", jumpy)
     whole, halves = tmp_path / "whole.safetensors", tmp_path / "halves.safetensors"
     train(data, whole, steps=20)
     for steps in (7, 12, 17, 20):
@@ -130,7 +134,7 @@ def test_the_seed_decides_everything_but_the_global_generators_nothing(
         train(data, path, steps=3, seed=seed)
     assert_same_files(paths[0], paths[1])
     first, other = tensors_of(paths[0]), tensors_of(paths[2])
-    assert not torch.equal(first["z1_prior.net.0.weight"], other["z1_prior.net.0.weight"])
+    assert not torch.equal(first["prior.net.0.weight"], other["prior.net.0.weight"])
 
 
 def press_ctrl_c_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -161,14 +165,14 @@ def test_ctrl_c_leaves_a_checkpoint_and_resumes_bit_for_bit(
 
 
 def turn_nan_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    plain, calls = SLACModel.loss, []
+    plain, calls = RSSMModel.loss, []
 
-    def broken(self: SLACModel, windows: Any, noise: Any) -> LossTerms:
+    def broken(self: RSSMModel, windows: Any, noise: Any) -> LossTerms:
         loss = plain(self, windows, noise)
         calls.append(torch.is_grad_enabled())
         return loss._replace(total=loss.total * float("nan")) if sum(calls) == step else loss
 
-    monkeypatch.setattr(SLACModel, "loss", broken)
+    monkeypatch.setattr(RSSMModel, "loss", broken)
 
 
 def test_nan_stops_at_once_and_keeps_the_last_good_model(
@@ -250,7 +254,7 @@ def test_init_of_another_size_is_refused(data: Path, tmp_path: Path) -> None:
     first = tmp_path / "first.safetensors"
     train(data, first, steps=1)
     with pytest.raises(CheckpointError, match="does not fit the model to train"):
-        train(data, tmp_path / "m.safetensors", init=first, options={"z2": 7})
+        train(data, tmp_path / "m.safetensors", init=first, options={"memory": 7})
 
 
 def test_existing_outputs_are_refused_and_stay(data: Path, tmp_path: Path) -> None:
@@ -271,7 +275,7 @@ def test_existing_outputs_are_refused_and_stay(data: Path, tmp_path: Path) -> No
     ("changes", "name"),
     [
         ({"seed": 1}, "seed"),
-        ({"options": {"z2": 6}}, "recipe.model.z2"),
+        ({"options": {"memory": 6}}, "recipe.model.memory"),
         ({"options": {"learning_rate": 1.0}}, "recipe.training.learning_rate"),
     ],
 )
@@ -334,7 +338,7 @@ def test_a_time_limit_ends_the_training(data: Path, tmp_path: Path) -> None:
 def test_paper_preset_is_the_published_one() -> None:
     from latentwrap.training import PRESETS
 
-    recipe = PRESETS["paper"]
+    recipe = PRESETS["paper"]["slac"]
     model = recipe.model
     assert (model.features, model.z1, model.z2, model.hidden) == (256, 32, 256, (256, 256))
     assert (model.decoder_var, model.network) == (0.1, "paper")

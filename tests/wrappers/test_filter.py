@@ -85,6 +85,7 @@ def test_a_belief_can_be_saved_and_restored(tiny_model: LatentModel) -> None:
     np.testing.assert_array_equal(latents.step(ACTIONS[0], FRAMES[1]), first)
 
 
+@torch.inference_mode()
 def test_imagination_follows_the_prior_and_leaves_the_belief(tiny_model: LatentModel) -> None:
     latents = LatentFilter(tiny_model, 4, normalize=False)
     latents.reset(FRAMES[0])

@@ -1,0 +1,323 @@
+"""Encoders and decoders. Only this file and `latentwrap.pixels` know the size of frames."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from latentwrap.errors import ConfigError
+from latentwrap.pixels import FrameSpec
+
+_SLOPE = 0.2
+_SMALLEST_SIDE = 8
+_SMALLEST_SCALE = 0.05  # of a scene in which little moves, or nothing
+# glibc gives blocks above 32 MB back to the system as soon as they are freed, and the system
+# takes as long to hand the pages out again as a convolution takes to fill them.
+_LARGEST_BLOCK = 16 * 1024**2
+
+
+class PixelNetworks(nn.Module, ABC):
+    """Encoder and decoder, and the form in which they hold pixels: square patches.
+
+    Pixels are float32 (N, patch² C, rows, columns), a patch's pixels as channels and channels
+    last in memory: rearranging bytes, once, spares the networks all traffic of full-size feature
+    maps. Likelihoods are computed in this form, since a sum over pixels does not depend on their
+    order. Frames whose sides are no multiples of the patch are continued at the right and at the
+    bottom.
+
+    Pixels are in [0, 1], or standardised: minus the mean frame, over the standard deviation of
+    all pixels. A small thing that moves is then most of what the networks see, and a background
+    that never changes is none of it.
+
+    Args:
+        frame: what the frames look like.
+        patch: side of a patch in pixels.
+        widest: channels of the largest feature map, which has a place for every patch.
+        standardize: hold standardised pixels; `fit` sets mean and scale.
+
+    Raises:
+        ConfigError: the frame is too small.
+    """
+
+    encoder: nn.Module
+    decoder: nn.Module
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, frame: FrameSpec, patch: int, *, widest: int, standardize: bool) -> None:
+        super().__init__()
+        if min(frame.height, frame.width) < _SMALLEST_SIDE:
+            raise ConfigError(
+                f"The networks require frames of at least {_SMALLEST_SIDE}x{_SMALLEST_SIDE}, "
+                f"got {frame.height}x{frame.width}: collect larger ones."
+            )
+        self._frame, self._patch, self._standardize = frame, patch, standardize
+        self.rows, self.columns = -(-frame.height // patch), -(-frame.width // patch)
+        depth = max(widest, self.pixel_depth)
+        self._frames_at_once = max(1, _LARGEST_BLOCK // (4 * depth * self.rows * self.columns))
+        if standardize:
+            self.register_buffer("mean", torch.zeros(self.rows, self.columns, self.pixel_depth))
+            self.register_buffer("scale", torch.ones(()))
+
+    def fit(self, frames: Tensor) -> None:
+        """Take mean and scale, where pixels are standardised, from uint8 frames (N, H, W, C)."""
+        if self._standardize:
+            patches = self._patches(frames).float().div_(255)
+            self.mean = patches.mean(dim=0)
+            spread = (patches - self.mean).square().mean().sqrt()
+            self.scale = spread.clamp(min=_SMALLEST_SCALE)
+
+    @property
+    def pixel_depth(self) -> int:
+        """Channels of the pixels, patch² C."""
+        return self._patch**2 * self._frame.channels
+
+    def pixels(self, frames: Tensor) -> Tensor:
+        """uint8 frames (N, H, W, C) to float32 pixels."""
+        pixels = self._patches(frames).float()
+        if self._standardize:
+            pixels.div_(255 * self.scale).sub_(self.mean / self.scale)
+        else:
+            pixels.div_(255)
+        return pixels.permute(0, 3, 1, 2)
+
+    def frames(self, pixels: Tensor) -> Tensor:
+        """Float pixels to uint8 frames (N, H, W, C); values outside [0, 1] are clipped."""
+        patches = pixels.permute(0, 2, 3, 1)
+        if self._standardize:
+            patches = patches * self.scale + self.mean
+        patches = patches.clamp(0, 1).mul(255).round().to(torch.uint8)
+        patch, frame = self._patch, self._frame
+        split = patches.reshape(-1, self.rows, self.columns, patch, patch, frame.channels)
+        whole = split.transpose(2, 3).reshape(
+            len(pixels), self.rows * patch, self.columns * patch, frame.channels
+        )
+        return whole[:, : frame.height, : frame.width].contiguous()
+
+    def encode(self, frames: Tensor) -> Tensor:
+        """Features of uint8 frames (N, H, W, C); float32 (N, features)."""
+        return self._in_blocks(lambda block: self.encoder(self.pixels(block)), frames)
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Mean pixels given latents (N, d)."""
+        return self._in_blocks(self.decoder, latents)
+
+    def squared_error(self, latents: Tensor, frames: Tensor) -> Tensor:
+        """Σ (mean − x)² over the pixels in [0, 1] of uint8 frames given latents; a scalar."""
+        size = self._block_size(len(latents), latents.device)
+        errors = [
+            F.mse_loss(self.decoder(z), self.pixels(x), reduction="sum")
+            for z, x in zip(torch.split(latents, size), torch.split(frames, size), strict=True)
+        ]
+        error = torch.stack(errors).sum()
+        return error * self.scale.square() if self._standardize else error
+
+    def _patches(self, frames: Tensor) -> Tensor:
+        """uint8 (N, rows, columns, patch² C)."""
+        count, height, width, channels = frames.shape
+        patch = self._patch
+        if height % patch or width % patch:
+            frames = _continue(frames, -height % patch, -width % patch)
+        split = frames.reshape(count, self.rows, patch, self.columns, patch, channels)
+        return split.transpose(2, 3).flatten(3)
+
+    def _in_blocks(self, function: Callable[[Tensor], Tensor], inputs: Tensor) -> Tensor:
+        size = self._block_size(len(inputs), inputs.device)
+        if size == len(inputs):
+            return function(inputs)
+        return torch.cat([function(block) for block in torch.split(inputs, size)])
+
+    def _block_size(self, count: int, device: torch.device) -> int:
+        if device.type != "cpu" or count <= self._frames_at_once:
+            return max(count, 1)
+        return -(-count // -(-count // self._frames_at_once))  # blocks of even size
+
+
+class PaperNetworks(PixelNetworks):
+    """SLAC's convolutions; LeakyReLU after every layer, the last ones included.
+
+    Args:
+        frame: what the frames look like.
+        features: size of the encoder's output.
+        latent: size of the decoder's input.
+        standardize: hold standardised pixels.
+    """
+
+    def __init__(
+        self, frame: FrameSpec, features: int, latent: int, *, standardize: bool = False
+    ) -> None:
+        super().__init__(frame, 2, widest=32, standardize=standardize)
+        half = (self.rows, self.columns)  # (H/2, W/2)
+        quarter = _halved(half)
+        eighth = _halved(quarter)
+        sixteenth = _halved(eighth)
+        self.encoder = nn.Sequential(
+            _FirstConv(frame.channels, 32),  # (32, H/2, W/2)
+            _activation(),
+            nn.Conv2d(32, 64, 3, 2, 1),  # (64, H/4, W/4)
+            _activation(),
+            nn.Conv2d(64, 128, 3, 2, 1),  # (128, H/8, W/8)
+            _activation(),
+            nn.Conv2d(128, 256, 3, 2, 1),  # (256, H/16, W/16)
+            _activation(),
+            _ToVector(256, features, sixteenth),  # (features,)
+            _activation(),
+        )
+        self.decoder = nn.Sequential(
+            _FromVector(latent, 256, sixteenth),  # (256, H/16, W/16)
+            _activation(),
+            _doubling(256, 128, sixteenth, eighth),  # (128, H/8, W/8)
+            _activation(),
+            _doubling(128, 64, eighth, quarter),  # (64, H/4, W/4)
+            _activation(),
+            _doubling(64, 32, quarter, half),  # (32, H/2, W/2)
+            _activation(),
+            _LastConv(32, frame.channels),  # (C, H, W), in patches of 2×2
+            _activation(),
+        )
+
+
+class PatchNetworks(PixelNetworks):
+    """Cheap networks: no convolution ever sees more than one place for each patch.
+
+    Args:
+        frame: what the frames look like.
+        features: size of the encoder's output.
+        latent: size of the decoder's input.
+        widths: channels on the grid of patches and on each grid of half its size.
+        patch: side of a patch in pixels.
+        standardize: hold standardised pixels.
+    """
+
+    def __init__(
+        self,
+        frame: FrameSpec,
+        features: int,
+        latent: int,
+        *,
+        widths: Sequence[int],
+        patch: int,
+        standardize: bool = False,
+    ) -> None:
+        super().__init__(frame, patch, widest=widths[0], standardize=standardize)
+        sizes = [(self.rows, self.columns)]
+        for _ in widths[1:]:
+            sizes.append(_halved(sizes[-1]))
+        smallest = (widths[-1], *sizes[-1])
+        encoder: list[nn.Module] = [nn.Conv2d(self.pixel_depth, widths[0], 1), _activation()]
+        for before, after in pairwise(widths):
+            encoder += [nn.Conv2d(before, after, 3, 2, 1), _activation()]
+        encoder += [nn.Flatten(), nn.Linear(math.prod(smallest), features), _activation()]
+        decoder: list[nn.Module] = [
+            nn.Linear(latent, math.prod(smallest)),
+            nn.Unflatten(1, smallest),
+            _activation(),
+        ]
+        for (before, after), size in zip(pairwise(widths[::-1]), sizes[-2::-1], strict=True):
+            decoder += [nn.Conv2d(before, 4 * after, 3, 1, 1), nn.PixelShuffle(2)]
+            decoder += [_Crop(size), _activation()]
+        self.encoder = nn.Sequential(*encoder)
+        self.decoder = nn.Sequential(*decoder, nn.Conv2d(widths[0], self.pixel_depth, 1))
+
+
+class _FirstConv(nn.Conv2d):
+    """A 5×5 convolution of stride 2 on frames, computed on their 2×2 patches.
+
+    y[i] = Σ_k w[k] x[2i + k − 2], and the pixel 2i + k − 2 is pixel a of patch i + u − 1 where
+    k = 2u + a: a 3×3 convolution of stride 1 over four times the channels.
+    """
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(inputs, outputs, 5, 2, 2)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        outputs, inputs = self.weight.shape[:2]
+        taps = F.pad(self.weight, (0, 1, 0, 1)).view(outputs, inputs, 3, 2, 3, 2)
+        kernel = taps.permute(0, 3, 5, 1, 2, 4).reshape(outputs, 4 * inputs, 3, 3)
+        return F.conv2d(pixels, kernel, self.bias, padding=1)
+
+
+class _LastConv(nn.ConvTranspose2d):
+    """A 5×5 transposed convolution of stride 2 whose output is in 2×2 patches.
+
+    y[2i + a] = Σ_u w[4 − 2u + a] x[i + u − 1]: a 3×3 convolution with four times the outputs.
+    """
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(inputs, outputs, 5, 2, 2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
+        inputs, outputs = self.weight.shape[:2]
+        taps = F.pad(self.weight, (0, 1, 0, 1)).view(inputs, outputs, 3, 2, 3, 2)
+        kernel = taps.flip(2, 4).permute(3, 5, 1, 0, 2, 4).reshape(4 * outputs, inputs, 3, 3)
+        bias = None if self.bias is None else self.bias.repeat(4)
+        return F.conv2d(x, kernel, bias, padding=1)
+
+
+class _ToVector(nn.Conv2d):
+    """A convolution as large as its input: one product of matrices."""
+
+    def __init__(self, inputs: int, outputs: int, size: tuple[int, int]) -> None:
+        super().__init__(inputs, outputs, size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x.permute(0, 2, 3, 1).flatten(1), _rows(self.weight), self.bias)
+
+
+class _FromVector(nn.ConvTranspose2d):
+    """A transposed convolution of a single place: one product of matrices."""
+
+    def __init__(self, inputs: int, outputs: int, size: tuple[int, int]) -> None:
+        super().__init__(inputs, outputs, size)
+
+    def forward(self, z: Tensor) -> Tensor:  # type: ignore[override]
+        height, width = self.weight.shape[2:]
+        maps = F.linear(z, _rows(self.weight).T).view(len(z), height, width, -1)
+        if self.bias is not None:
+            maps = maps + self.bias
+        return maps.permute(0, 3, 1, 2)
+
+
+class _Crop(nn.Module):
+    """Cuts off the last row or column that doubling an odd size added."""
+
+    def __init__(self, size: tuple[int, int]) -> None:
+        super().__init__()
+        self._height, self._width = size
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x[:, :, : self._height, : self._width]
+
+
+def _doubling(
+    inputs: int, outputs: int, before: tuple[int, int], after: tuple[int, int]
+) -> nn.ConvTranspose2d:
+    """The mirror of a 3×3 convolution of stride 2 that made `before` out of `after`."""
+    extra = (after[0] - 2 * before[0] + 1, after[1] - 2 * before[1] + 1)
+    return nn.ConvTranspose2d(inputs, outputs, 3, 2, 1, extra)
+
+
+def _halved(size: tuple[int, int]) -> tuple[int, int]:
+    """What a convolution of stride 2 makes of a size."""
+    return -(-size[0] // 2), -(-size[1] // 2)
+
+
+def _activation() -> nn.Module:
+    return nn.LeakyReLU(_SLOPE, inplace=True)
+
+
+def _rows(weight: Tensor) -> Tensor:
+    """(I, O, H, W) to (I, H W O), a view where the memory has channels last."""
+    return weight.permute(0, 2, 3, 1).flatten(1)
+
+
+def _continue(frames: Tensor, rows: int, columns: int) -> Tensor:
+    """Repeat the last row and column of uint8 frames (N, H, W, C)."""
+    taller = torch.cat([frames, frames[:, -1:].expand(-1, rows, -1, -1)], dim=1)
+    return torch.cat([taller, taller[:, :, -1:].expand(-1, -1, columns, -1)], dim=2)

@@ -1,0 +1,154 @@
+"""Encoders and decoders against torch's own convolutions, for every size of frame."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from latentwrap.errors import ConfigError
+from latentwrap.models import pixel_networks
+from latentwrap.models.networks import initialize
+from latentwrap.models.pixel_networks import PaperNetworks, PatchNetworks, PixelNetworks
+from latentwrap.pixels import FrameSpec
+
+SIZES = [(64, 64, 3), (16, 16, 1), (48, 48, 3), (84, 84, 1), (96, 128, 3), (21, 50, 3)]
+
+
+def spec(size: tuple[int, int, int]) -> FrameSpec:
+    return FrameSpec(height=size[0], width=size[1], channels=size[2])
+
+
+def every_pair(size: tuple[int, int, int], *, standardize: bool = False) -> list[PixelNetworks]:
+    frame, generator = spec(size), torch.Generator().manual_seed(0)
+    pairs: list[PixelNetworks] = [
+        PaperNetworks(frame, 24, 10, standardize=standardize),
+        PatchNetworks(frame, 24, 10, widths=(4, 8, 8), patch=4, standardize=standardize),
+        PatchNetworks(frame, 24, 10, widths=(8, 4), patch=8, standardize=standardize),
+        PatchNetworks(frame, 24, 10, widths=(8,), patch=8, standardize=standardize),
+    ]
+    for pair in pairs:
+        initialize(pair, generator)
+    return pairs
+
+
+def random_frames(size: tuple[int, int, int], count: int = 3) -> Tensor:
+    generator = torch.Generator().manual_seed(1)
+    return torch.randint(0, 256, (count, *size), dtype=torch.uint8, generator=generator)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_decoders_give_pixels_as_encoders_take_them(size: tuple[int, int, int]) -> None:
+    frames = random_frames(size)
+    for networks in every_pair(size):
+        assert networks.encode(frames).shape == (3, 24)
+        assert networks.decode(torch.rand(3, 10)).shape == networks.pixels(frames).shape
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("standardize", [False, True])
+def test_pixels_are_the_frame_rearranged(size: tuple[int, int, int], *, standardize: bool) -> None:
+    frames = random_frames(size)
+    for networks in every_pair(size, standardize=standardize):
+        networks.fit(frames)
+        pixels = networks.pixels(frames)
+        assert pixels.is_contiguous(memory_format=torch.channels_last)
+        assert torch.equal(networks.frames(pixels), frames)
+
+
+def test_a_patch_is_a_square_of_the_frame() -> None:
+    frames = torch.arange(64, dtype=torch.uint8).reshape(1, 8, 8, 1).repeat(1, 4, 4, 1)
+    networks = PatchNetworks(spec((32, 32, 1)), 4, 4, widths=(4, 4), patch=4)
+    patch = networks.pixels(frames)[0, :, 0, 1] * 255
+    torch.testing.assert_close(patch, frames[0, 0:4, 4:8, 0].flatten().float())
+
+
+def test_frames_are_continued_where_patches_reach_beyond_them() -> None:
+    frames = random_frames((10, 9, 1))
+    networks = PatchNetworks(spec((10, 9, 1)), 4, 4, widths=(4,), patch=8)
+    pixels = (networks.pixels(frames) * 255).permute(0, 2, 3, 1).reshape(3, 2, 2, 8, 8)
+    whole = pixels.transpose(2, 3).reshape(3, 16, 16)
+    expected = F.pad(frames[..., 0].float()[:, None], (0, 7, 0, 6), mode="replicate")[:, 0]
+    torch.testing.assert_close(whole, expected)
+
+
+def test_standardised_pixels_have_no_mean_and_unit_spread() -> None:
+    frames = random_frames((16, 16, 3), 40)
+    frames[:, 4:8] = 200  # a background that never changes
+    networks = PatchNetworks(spec((16, 16, 3)), 4, 4, widths=(4,), patch=4, standardize=True)
+    networks.fit(frames)
+    pixels = networks.pixels(frames)
+    torch.testing.assert_close(pixels.mean(0), torch.zeros_like(pixels[0]), atol=1e-5, rtol=0)
+    torch.testing.assert_close(pixels.square().mean(), torch.tensor(1.0), atol=1e-5, rtol=0)
+    assert pixels[:, :, 1].abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_paper_networks_are_the_published_convolutions(size: tuple[int, int, int]) -> None:
+    networks = every_pair(size)[0].to(memory_format=torch.channels_last)
+    frames = random_frames(size)
+    # An odd frame is continued to an even one before the first convolution.
+    image = F.pad(
+        frames.permute(0, 3, 1, 2).float() / 255, (0, size[1] % 2, 0, size[0] % 2), mode="replicate"
+    )
+    features, pixels = image, torch.randn(3, 10)[:, :, None, None]
+    latents = pixels.flatten(1)
+    for layer in networks.encoder:
+        convolution = isinstance(layer, nn.Conv2d)
+        features = (
+            nn.Conv2d.forward(layer, features) if convolution else F.leaky_relu(features, 0.2)
+        )
+    for layer in networks.decoder:
+        convolution = isinstance(layer, nn.ConvTranspose2d)
+        pixels = (
+            nn.ConvTranspose2d.forward(layer, pixels) if convolution else F.leaky_relu(pixels, 0.2)
+        )
+    torch.testing.assert_close(networks.encode(frames), features.flatten(1), atol=1e-5, rtol=1e-4)
+    mean = (pixels.clamp(0, 1) * 255)[:, :, : size[0], : size[1]]
+    decoded = networks.frames(networks.decode(latents)).permute(0, 3, 1, 2)
+    assert (decoded - mean).abs().max() < 0.51
+    expected = (pixels - image).square().sum()
+    torch.testing.assert_close(networks.squared_error(latents, frames), expected)
+
+
+@pytest.mark.parametrize("standardize", [False, True])
+def test_squared_error_is_that_of_pixels_in_the_unit_interval(*, standardize: bool) -> None:
+    size = (16, 24, 3)
+    frames, latents = random_frames(size), torch.randn(3, 10)
+    for networks in every_pair(size, standardize=standardize):
+        networks.fit(frames)
+        mean, pixels = networks.decode(latents), networks.pixels(frames)
+        scale = (frames.double() / 255 - (frames.double() / 255).mean(0)).square().mean().sqrt()
+        unit = scale.float() if standardize else 1.0
+        expected = ((mean - pixels) * unit).square().sum()
+        torch.testing.assert_close(networks.squared_error(latents, frames), expected)
+
+
+def test_blocks_give_what_the_whole_gives(monkeypatch: pytest.MonkeyPatch) -> None:
+    frames, latents = random_frames((16, 16, 3), 7), torch.randn(7, 10)
+    for whole in every_pair((16, 16, 3)):
+        expected = whole.encode(frames), whole.decode(latents), whole.squared_error(latents, frames)
+        with monkeypatch.context() as patch:
+            patch.setattr(pixel_networks, "_LARGEST_BLOCK", 4 * 8 * 8 * 32 * 3)
+            blocks = every_pair((16, 16, 3))[0]
+            assert blocks._frames_at_once < 7
+        whole._frames_at_once = 3
+        found = whole.encode(frames), whole.decode(latents), whole.squared_error(latents, frames)
+        for one, other in zip(found, expected, strict=True):
+            torch.testing.assert_close(one, other)
+
+
+@pytest.mark.parametrize("size", [(7, 64, 3), (64, 4, 3)])
+def test_a_frame_that_is_too_small_is_refused(size: tuple[int, int, int]) -> None:
+    with pytest.raises(ConfigError, match="at least 8x8"):
+        every_pair(size)
+
+
+def test_paper_networks_have_the_published_size() -> None:
+    networks = PaperNetworks(FrameSpec(height=64, width=64), 256, 288)
+    shapes = [tuple(p.shape) for p in networks.encoder.parameters() if p.ndim > 1]
+    published = [(32, 3, 5, 5), (64, 32, 3, 3), (128, 64, 3, 3), (256, 128, 3, 3), (256, 256, 4, 4)]
+    assert shapes == published
+    mirrored = [tuple(p.shape) for p in networks.decoder.parameters() if p.ndim > 1]
+    assert mirrored == [(288, *published[-1][1:]), *published[-2::-1]]
