@@ -83,7 +83,7 @@ def measure_windows(model: LatentModel, dataset: Dataset, episodes: IntArray) ->
     kl, count = np.zeros(0), 0
     for batch in sampler.fixed(_WINDOWS):
         windows = to_tensors(batch, model.device)
-        shape = (*windows.frames.shape[:2], model.noise_size)
+        shape = (*windows.frames.shape[:2], model.loss_noise_size)
         noise = torch.randn(shape, generator=generator).to(model.device)
         loss = model.loss(windows, noise)
         size = len(windows.frames)

@@ -146,7 +146,7 @@ class LatentModel(nn.Module, ABC):
 
         Args:
             windows: a batch of windows.
-            noise: standard normal, float32 (B, L+1, `noise_size`).
+            noise: as `loss` takes it, float32 (B, L+1, `loss_noise_size`).
 
         Returns:
             In nats, float32 (k,) on the model's device; (0,) for kinds without stochastic

@@ -150,7 +150,7 @@ class SLACModel(ObservationModel):
         """KL_i = mean_t KL(q(z1_{t+1,i}|x_{t+1}, z2_t, a_t) ‖ p(z1_{t+1,i}|z2_t, a_t)), (z1,)."""
         count, steps = windows.frames.shape[:2]
         features = self.encode(windows.frames.flatten(0, 1)).view(count, steps, -1)
-        posterior = self.infer(features, windows.actions, noise)
+        posterior = self.infer(features, windows.actions, noise[..., :-1])
         prior = self.prior(posterior.z2, windows.actions)
         # Without the first step, whose prior N(0, I) knows nothing.
         return kl_divergence(posterior.q, prior)[:, 1:].mean(dim=(0, 1))

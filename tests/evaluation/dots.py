@@ -96,6 +96,9 @@ class DotModel(LatentModel):
         image = windows.frames.float().mean()
         return LossTerms(2 * image, {"image": image})
 
+    def fit_frames(self, frames: Tensor) -> None:
+        pass
+
     def fit_rewards(self, mean: float, std: float) -> None:
         pass
 

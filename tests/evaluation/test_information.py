@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tests.conftest import make_tiny_model
+from tests.conftest import TINY, make_tiny_model
 from tests.evaluation.dots import DotModel, write_dots
 from torch.distributions import Normal, kl_divergence
 
@@ -15,7 +15,7 @@ from latentwrap.datasets import Dataset, collect
 from latentwrap.envs import PIXEL_PENDULUM
 from latentwrap.evaluation.information import information_of, measure_windows
 from latentwrap.evaluation.throughput import measure_throughput
-from latentwrap.models import SLACModel, WindowTensors, load_model
+from latentwrap.models import KINDS, SLACModel, WindowTensors, load_model
 from latentwrap.training import pretrain
 
 
@@ -31,9 +31,9 @@ def make_windows(length: int) -> WindowTensors:
 
 @torch.no_grad()
 def test_kl_per_dimension_is_the_kl_of_the_loss_without_the_first_step() -> None:
-    model, windows = make_tiny_model(), make_windows(6)
+    model, windows = make_tiny_model(kind="slac"), make_windows(6)
     assert isinstance(model, SLACModel)
-    noise = torch.randn(5, 7, model.noise_size, generator=torch.Generator().manual_seed(1))
+    noise = torch.randn(5, 7, model.loss_noise_size, generator=torch.Generator().manual_seed(1))
     first = model.z1_posterior_first(model.encode(windows.frames[:, 0]))
     first_kl = kl_divergence(Normal(first.mean, first.std), Normal(0.0, 1.0)).sum() / 5
     found = model.kl_per_dimension(windows, noise)
@@ -54,19 +54,19 @@ def test_dimensions_above_a_hundredth_of_a_nat_are_active() -> None:
     assert information_of(np.zeros(0)).active == 0
 
 
-def test_the_loss_is_what_training_recorded(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_loss_is_what_training_recorded(tmp_path: Path, kind: str) -> None:
     data, checkpoint = tmp_path / "d.h5", tmp_path / "m.safetensors"
     collect(PIXEL_PENDULUM, data, steps=600, seed=0, height=16, width=16)
-    small = {"widths": (4, 4, 8), "features": 12, "z1": 3, "z2": 5, "hidden": (16, 16)}
-    options = {**small, "steps": 2, "window": 5, "batch_size": 8}
-    recorded = pretrain(data, checkpoint, options=options).heldout
+    options = {**TINY[kind], "steps": 2, "window": 5, "batch_size": 8}
+    recorded = pretrain(data, checkpoint, kind=kind, options=options).heldout
     model = load_model(checkpoint)
     assert model.checkpoint is not None
     heldout = np.array(model.checkpoint.document["training"]["heldout_episodes"])
     found = measure_windows(model, Dataset(data), heldout)
     assert (found.loss.window, found.loss.windows) == (5, 64)
     assert found.loss.terms == pytest.approx(recorded, rel=1e-5)
-    assert len(found.information.kl) == 3
+    assert len(found.information.kl) == (0 if kind == "deterministic" else 3)
 
 
 def test_windows_are_shorter_where_episodes_are(tmp_path: Path) -> None:
