@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import math
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from latentwrap.errors import LatentwrapError
+from latentwrap.files import to_json
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -82,18 +81,7 @@ class Report:
     def result(self, **values: Any) -> None:
         """End with the JSON object, if it was asked for."""
         if self._as_json:
-            click.echo(json.dumps(_without_nan(values), default=str, allow_nan=False))
-
-
-def _without_nan(value: Any) -> Any:
-    """JSON has no NaN and no infinity: `null` stands for what has no value."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if isinstance(value, Mapping):
-        return {name: _without_nan(each) for name, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [_without_nan(each) for each in value]
-    return value
+            click.echo(to_json(values))
 
 
 def verb_options(function: F) -> F:

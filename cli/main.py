@@ -17,6 +17,7 @@ _VERBS = {
     "collect": "Run a policy in an environment and write a dataset.",
     "inspect": "Show what is in a dataset.",
     "pretrain": "Train a latent model on a dataset.",
+    "evaluate": "Measure a latent model: the quality report.",
     "train": "Train SAC on the latents of an environment.",
     "play": "Evaluate a trained agent and record a video.",
     "demo": "Solve a pixel task from nothing, in minutes.",

@@ -134,7 +134,10 @@ def _tell(report: Report, result: PretrainResult, data: Path) -> None:
     else:
         report.say("  no held-out loss: the dataset has too few episodes to hold one out.")
     words = ["latentwrap", "train", result.env_id, "--model", result.checkpoint]
-    report.next([*words, "--data", data] if "reward" in result.train else words)
+    report.next(
+        ["latentwrap", "evaluate", result.checkpoint, data],
+        [*words, "--data", data] if "reward" in result.train else words,
+    )
     report.result(
         checkpoint=result.checkpoint,
         best=result.best,

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import math
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from latentwrap.errors import OutputExists
 
@@ -63,3 +66,26 @@ def remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
+
+
+def to_json(value: Any, *, indent: int | None = None) -> str:
+    """Any value as JSON; `null` for NaN and infinity, which JSON does not have.
+
+    Args:
+        value: of mappings, lists, tuples, numbers and text; anything else is written as `str`.
+        indent: spaces by level; `None` for one line.
+
+    >>> to_json({"psnr": float("nan"), "path": Path("a.h5")})
+    '{"psnr": null, "path": "a.h5"}'
+    """
+    return json.dumps(_without_nan(value), default=str, allow_nan=False, indent=indent)
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, Mapping):
+        return {name: _without_nan(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(each) for each in value]
+    return value

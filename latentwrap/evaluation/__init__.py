@@ -1,1 +1,1 @@
-"""What a model knows and what an agent does: probes, pictures, videos."""
+"""What a model knows and what an agent does: the quality report, pictures, videos."""

@@ -139,6 +139,21 @@ class LatentModel(nn.Module, ABC):
             noise: standard normal, float32 (B, L+1, `loss_noise_size`).
         """
 
+    def kl_per_dimension(self, windows: WindowTensors, noise: Tensor) -> Tensor:  # noqa: ARG002
+        """How much each stochastic dimension learns from a frame that was not foreseen.
+
+        KL_i = mean over windows and t ≥ 1 of KL(q(z_i | x_1..x_{t+1}, a) ‖ p(z_i | x_1..x_t, a))
+
+        Args:
+            windows: a batch of windows.
+            noise: as `loss` takes it, float32 (B, L+1, `loss_noise_size`).
+
+        Returns:
+            In nats, float32 (k,) on the model's device; (0,) for kinds without stochastic
+            dimensions, which need not override this.
+        """
+        return torch.zeros(0, device=self.device)
+
     @abstractmethod
     def fit_frames(self, frames: Tensor) -> None:
         """Show the model some frames, uint8 (N, H, W, C), before training starts."""

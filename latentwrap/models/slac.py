@@ -146,6 +146,15 @@ class SLACModel(ObservationModel):
         }
         return LossTerms(self.weigh(terms, kl=self.config.kl_weight), terms)
 
+    def kl_per_dimension(self, windows: WindowTensors, noise: Tensor) -> Tensor:
+        """KL_i = mean_t KL(q(z1_{t+1,i}|x_{t+1}, z2_t, a_t) ‖ p(z1_{t+1,i}|z2_t, a_t)), (z1,)."""
+        count, steps = windows.frames.shape[:2]
+        features = self.encode(windows.frames.flatten(0, 1)).view(count, steps, -1)
+        posterior = self.infer(features, windows.actions, noise[..., :-1])
+        prior = self.prior(posterior.z2, windows.actions)
+        # Without the first step, whose prior N(0, I) knows nothing.
+        return kl_divergence(posterior.q, prior)[:, 1:].mean(dim=(0, 1))
+
     def infer(self, features: Tensor, actions: Tensor, noise: Tensor) -> Posterior:
         """Sample the posterior along windows.
 

@@ -123,7 +123,9 @@ def test_a_demo_replaces_only_a_demo(tmp_path: Path) -> None:
     assert (folder / "thesis.tex").exists()
 
 
-@pytest.mark.parametrize("verb", ["collect", "inspect", "pretrain", "train", "play", "demo"])
+@pytest.mark.parametrize(
+    "verb", ["collect", "inspect", "pretrain", "evaluate", "train", "play", "demo"]
+)
 def test_every_verb_has_help_with_an_example(verb: str) -> None:
     said = good(verb, "--help").output
     assert "Example:" in said
@@ -286,7 +288,16 @@ def test_a_video_is_refused_before_time_is_spent(tmp_path: Path, tiny_checkpoint
 
 
 def test_help_can_be_copied() -> None:
-    for verb in ([], ["collect"], ["pretrain"], ["train"], ["play"], ["demo"], ["inspect"]):
+    for verb in (
+        [],
+        ["collect"],
+        ["pretrain"],
+        ["evaluate"],
+        ["train"],
+        ["play"],
+        ["demo"],
+        ["inspect"],
+    ):
         lines = good(*verb, "--help").output.splitlines()
         assert not any("\\b" in line for line in lines)
         assert any(line.strip().startswith("latentwrap ") for line in lines)
@@ -384,13 +395,17 @@ def test_ctrl_c_ends_a_run_without_the_long_evaluation(
     assert last_json(result)["steps"] == 1
 
 
-def test_documented_keys_are_those_that_come(tmp_path: Path, data: Path, config: Path) -> None:
+def test_documented_keys_are_those_that_come(
+    tmp_path: Path, data: Path, config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("latentwrap.evaluation.comparison._MLP_UPDATES", 5)
     model, folder = tmp_path / "m.safetensors", tmp_path / "run"
     short = ["--steps", 5, "--final-episodes", 1]
     commands = {
         "collect": [PIXEL_PENDULUM, "-o", tmp_path / "d.h5", "--steps", 5],
         "inspect": [data],
         "pretrain": [data, "-o", model, "--steps", 1, "--config", config],
+        "evaluate": [model, data],
         "train": [PIXEL_PENDULUM, "--model", model, "-o", folder, *short],
         "play": [folder, "--episodes", 1, "--video-episodes", 0],
     }

@@ -65,6 +65,15 @@ def test_the_dataset_code_runs(installed: Path, tmp_path: Path) -> None:
     assert "PixelPendulum" in shown
 
 
+def test_the_template_of_the_report_is_shipped(installed: Path, tmp_path: Path) -> None:
+    code = (
+        "import importlib.resources\n"
+        "page = importlib.resources.files('latentwrap.evaluation').joinpath('report.html')\n"
+        "print('<!DOCTYPE html>' in page.read_text(encoding='utf-8'))"
+    )
+    assert run(installed, "-c", code, cwd=tmp_path).strip() == "True"
+
+
 def test_types_are_shipped(installed: Path, tmp_path: Path) -> None:
     code = (
         "import latentwrap, pathlib\n"

@@ -1,0 +1,122 @@
+"""Beginnings of episodes in batches, so that no dataset is too large to be measured."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from latentwrap.datasets import Dataset
+from latentwrap.models import LatentModel
+from latentwrap.types import Frames, IntArray
+
+_BYTES_AT_ONCE = 100 * 1024**2
+
+
+@dataclass(frozen=True)
+class Stretches:
+    """The beginnings of B episodes, padded with zeros to the longest.
+
+    Attributes:
+        starts: row of each first frame in the dataset, int64 (B,).
+        lengths: frames of each, int64 (B,).
+        frames: uint8 (B, T+1, H, W, C).
+        actions: encoded, float32 (B, T, A).
+    """
+
+    starts: IntArray
+    lengths: IntArray
+    frames: Tensor
+    actions: Tensor
+
+
+def choose_episodes(
+    dataset: Dataset, episodes: IntArray, *, rows: int, longest: int, generator: np.random.Generator
+) -> IntArray:
+    """Random episodes whose beginnings together have about `rows` frames, one or more.
+
+    Args:
+        dataset: where the episodes are.
+        episodes: those to choose from, int64.
+        rows: frames that are enough.
+        longest: frames of an episode that count.
+        generator: draws the episodes.
+
+    Returns:
+        Ascending, int64.
+    """
+    shuffled = generator.permutation(episodes)
+    before = np.cumsum(np.minimum(dataset.lengths[shuffled], longest))
+    return np.sort(shuffled[: 1 + int(np.searchsorted(before, rows))])
+
+
+def read_stretches(
+    model: LatentModel, dataset: Dataset, episodes: IntArray, *, longest: int
+) -> Iterator[Stretches]:
+    """The first `longest` frames of episodes, as many at once as memory allows.
+
+    Args:
+        model: its action specification encodes the actions.
+        dataset: that fits the model.
+        episodes: their numbers, int64.
+        longest: frames of an episode that are read.
+    """
+    lengths = np.minimum(dataset.lengths[episodes], longest)
+    at_once = max(1, _BYTES_AT_ONCE // int(np.prod(dataset.info.frame.shape)))
+    batch: list[int] = []
+    for index in range(len(episodes)):
+        grown = [*batch, index]
+        if batch and int(lengths[grown].max()) * len(grown) > at_once:
+            yield _read(model, dataset, episodes[batch], lengths[batch])
+            grown = [index]
+        batch = grown
+    if batch:
+        yield _read(model, dataset, episodes[batch], lengths[batch])
+
+
+@torch.inference_mode()
+def filter_beliefs(model: LatentModel, frames: Tensor, actions: Tensor) -> Iterator[Any]:
+    """The mean belief after each frame of sequences.
+
+    Args:
+        model: the model.
+        frames: uint8 (B, T+1, H, W, C).
+        actions: encoded, float32 (B, T, A).
+
+    Yields:
+        T+1 beliefs of B.
+    """
+    device = model.device
+    belief = model.initial(frames[:, 0].to(device))
+    yield belief
+    for t in range(actions.shape[1]):
+        belief = model.filter(belief, actions[:, t].to(device), frames[:, t + 1].to(device))
+        yield belief
+
+
+def spread_frames(dataset: Dataset, episodes: IntArray, count: int) -> Frames:
+    """At most `count` frames, evenly spaced over episodes; uint8 (n, H, W, C)."""
+    rows = rows_of(dataset, episodes)
+    chosen = rows[np.unique(np.linspace(0, len(rows) - 1, count).astype(np.int64))]
+    return np.concatenate([dataset.frames(slice(row, row + 1)) for row in chosen.tolist()])
+
+
+def rows_of(dataset: Dataset, episodes: IntArray) -> IntArray:
+    """Numbers of all rows of episodes, int64."""
+    starts, ends = dataset.starts[episodes], dataset.starts[episodes] + dataset.lengths[episodes]
+    return np.concatenate([np.arange(a, b) for a, b in zip(starts, ends, strict=True)])
+
+
+def _read(model: LatentModel, dataset: Dataset, episodes: IntArray, lengths: IntArray) -> Stretches:
+    starts = dataset.starts[episodes]
+    frames, actions = [], []
+    for start, length in zip(starts.tolist(), lengths.tolist(), strict=True):
+        frames.append(torch.from_numpy(dataset.frames(slice(start, start + length))))
+        stored = dataset.actions[start : start + length - 1]
+        actions.append(torch.from_numpy(model.action_spec.encode(stored)))
+    pad = torch.nn.utils.rnn.pad_sequence
+    return Stretches(starts, lengths, pad(frames, batch_first=True), pad(actions, batch_first=True))
