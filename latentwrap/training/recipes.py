@@ -49,15 +49,18 @@ class Recipe(Config):
 
 _CHEAP: dict[str, Any] = {
     "network": "patch",
+    "patch": 8,
+    "widths": (32, 64),
     "features": 128,
-    "hidden": (256, 256),
+    "hidden": (256,),
     "activation": "elu",
     "standardize_frames": True,
+    "decoder_var": 1.0,
     "decoded_fraction": 0.25,
     "standardize_rewards": True,
     "min_reward_std": 0.1,
 }
-_FAST_TRAINING = TrainingConfig(steps=2000, batch_size=8, window=31, learning_rate=6e-4)
+_FAST_TRAINING = TrainingConfig(steps=3000, batch_size=8, window=31, learning_rate=6e-4)
 
 PRESETS: dict[str, dict[str, Recipe]] = {
     "fast": {
