@@ -31,7 +31,7 @@ VOID = {"meta", "img", "source", "br"}
 @pytest.fixture(scope="module")
 def quick() -> pytest.MonkeyPatch:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("latentwrap.evaluation.comparison._MLP_UPDATES", 80)
+        patch.setattr("latentwrap.evaluation.comparison._MLP_UPDATES", 50)
         patch.setattr("latentwrap.evaluation.throughput._SECONDS", 0.01)
         yield patch
 
