@@ -23,7 +23,7 @@ from latentwrap.cli.common import (
 )
 
 if TYPE_CHECKING:
-    from latentwrap.training import PretrainResult
+    from latentwrap.training import MemoryEstimate, PretrainResult
 
 
 @click.command("pretrain", cls=Verb)
@@ -97,12 +97,23 @@ def command(
         resume=resume,
         force=force,
         show_progress=True,
+        on_start=lambda estimate: _tell_memory(report, estimate),
     )
     _tell(report, result, data)
     if result.interrupted:
         ctx.exit(INTERRUPTED)
     if result.diverged:
         ctx.exit(MISTAKE)
+
+
+def _tell_memory(report: Report, estimate: MemoryEstimate) -> None:
+    parts = {"frames": estimate.frames, "a batch": estimate.batch, "weights": estimate.weights}
+    listed = ", ".join(f"{name} {_mebibytes(count)}" for name, count in parts.items() if count)
+    report.say(f"Needs about {_mebibytes(estimate.total)} of memory: {listed}.")
+
+
+def _mebibytes(count: int) -> str:
+    return f"{count / 2**20:.0f} MiB"
 
 
 def _tell(report: Report, result: PretrainResult, data: Path) -> None:

@@ -1,6 +1,15 @@
 """Pretraining: recipes, the training loop, its state, and the statistics of the latents."""
 
+from latentwrap.training.memory import MemoryEstimate
 from latentwrap.training.pretrain import PretrainResult, pretrain
 from latentwrap.training.recipes import PRESETS, Recipe, TrainingConfig, make_recipe
 
-__all__ = ["PRESETS", "PretrainResult", "Recipe", "TrainingConfig", "make_recipe", "pretrain"]
+__all__ = [
+    "PRESETS",
+    "MemoryEstimate",
+    "PretrainResult",
+    "Recipe",
+    "TrainingConfig",
+    "make_recipe",
+    "pretrain",
+]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from latentwrap.interrupts import InterruptFlag
 from latentwrap.models import LatentModel, save_model
 from latentwrap.progress import Bar, bar
 from latentwrap.runlog import MetricLog
+from latentwrap.training.memory import MemoryEstimate
 from latentwrap.training.recipes import make_recipe
 from latentwrap.training.run_folder import RunFolder
 from latentwrap.training.session import Session
@@ -71,6 +72,7 @@ def pretrain(
     resume: bool = False,
     force: bool = False,
     show_progress: bool = False,
+    on_start: Callable[[MemoryEstimate], None] | None = None,
 ) -> PretrainResult:
     """Train a latent model and write its checkpoint.
 
@@ -93,6 +95,7 @@ def pretrain(
         resume: go on with an earlier run of the same arguments.
         force: replace an earlier run.
         show_progress: draw a progress bar on standard error.
+        on_start: told before the first update how much memory the run will need.
 
     Raises:
         LatentwrapError: bad data, options or files; one sentence each.
@@ -118,6 +121,8 @@ def pretrain(
         folder.restore(session.trainer, identity)
     else:
         remove(folder.path)
+    if on_start is not None:
+        on_start(session.memory())
     try:
         return _run(
             session, output, folder, identity, minutes=minutes, resume=resume, show=show_progress

@@ -9,12 +9,13 @@ import numpy as np
 import torch
 
 from latentwrap.datasets import Dataset, WindowSampler, split_episodes
-from latentwrap.devices import resolve_device
+from latentwrap.devices import keep_freed_memory, resolve_device
 from latentwrap.errors import CheckpointError
 from latentwrap.models import LatentModel, build_model, load_model
 from latentwrap.seeding import child_seeds, numpy_generator, torch_generator
+from latentwrap.training.memory import MemoryEstimate, estimate_memory
 from latentwrap.training.recipes import Recipe
-from latentwrap.training.trainer import Trainer
+from latentwrap.training.trainer import Trainer, to_tensors
 from latentwrap.types import AnyArray, FloatArray, Frames, IntArray
 
 _PRELOAD_BYTES = 2 * 1024**3
@@ -36,7 +37,8 @@ class Session:
         self.dataset, self.recipe, self.seed = dataset, recipe, seed
         weights_seed, split_seed, window_seed, noise_seed = child_seeds(seed, 4)
         training = recipe.training
-        if dataset.frame_bytes <= _PRELOAD_BYTES:
+        self._preloads = dataset.frame_bytes <= _PRELOAD_BYTES
+        if self._preloads:
             dataset.preload()
         self.split = split_episodes(
             dataset,
@@ -61,6 +63,16 @@ class Session:
             "init": None if start is None else start.fingerprint,
         }
 
+    def memory(self) -> MemoryEstimate:
+        """What training will need."""
+        window = to_tensors(next(self.sampler.fixed(1)), self.model.device)
+        return estimate_memory(
+            self.model,
+            window,
+            batch_size=self.recipe.training.batch_size,
+            frames=self.dataset.frame_bytes if self._preloads else 0,
+        )
+
     def _build(self, seed: int, device: str) -> LatentModel:
         info = self.dataset.info
         options = self.recipe.model.model_dump()
@@ -78,7 +90,10 @@ class Session:
             _copy_weights(self.init, model)
         else:
             self._show_data(model)
-        return model.to(resolve_device(device))
+        where = resolve_device(device)
+        if where.type == "cpu":
+            keep_freed_memory()
+        return model.to(where)
 
     def _show_data(self, model: LatentModel) -> None:
         """Let the model take means and scales from the training episodes."""
