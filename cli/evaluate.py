@@ -107,12 +107,18 @@ def _main_figures(quality: QualityReport) -> dict[str, Any]:
 
 
 def _next_steps(quality: QualityReport, model: Path, data: Path) -> list[list[object]]:
-    from latentwrap.evaluation.verdict import Level
+    """More training or more data, where that is what the verdict asks for; then an agent."""
+    from latentwrap.evaluation.verdict import DATA, Level
 
-    train: list[object] = ["latentwrap", "train", quality.dataset["env_id"], "--model", model]
-    train += ["--data", data] if "reward" in quality.loss.terms else []
-    steps = quality.model["training_steps"]
-    if quality.verdict.level is Level.GOOD or not steps or not quality.split.trained_on:
-        return [train]
-    longer = model.with_stem(f"{model.stem}-longer")
-    return [["latentwrap", "pretrain", data, "-o", longer, "--steps", 2 * steps], train]
+    env_id, updates = quality.dataset["env_id"], quality.model["training_steps"]
+    amiss = [f.topic for f in quality.verdict.findings if f.level is not Level.GOOD]
+    steps: list[list[object]] = []
+    if set(amiss) - {DATA} and updates and quality.split.trained_on:
+        longer = model.with_stem(f"{model.stem}-longer")
+        steps.append(["latentwrap", "pretrain", data, "-o", longer, "--steps", 2 * updates])
+    if DATA in amiss:
+        more = data.with_stem(f"{data.stem}-more")
+        count = 2 * (quality.dataset["frames"] - quality.dataset["episodes"])
+        steps.append(["latentwrap", "collect", env_id, "-o", more, "--steps", count])
+    train: list[object] = ["latentwrap", "train", env_id, "--model", model]
+    return [*steps, [*train, "--data", data] if quality.dataset["rewards"] else train]

@@ -228,6 +228,7 @@ def _describe_dataset(dataset: Dataset) -> dict[str, Any]:
         "env_id": dataset.info.env_id,
         "episodes": dataset.num_episodes,
         "frames": dataset.num_frames,
+        "rewards": dataset.rewards is not None,
         "frame_shape": list(dataset.info.frame.shape),
         "states": {name: column.shape[1] for name, column in dataset.states.items()},
     }

@@ -41,8 +41,12 @@ COLLAPSED = 0.5
 FEW_ACTIVE = 0.2
 """Share of dimensions that should carry information."""
 
-OVERFIT_FAIR, OVERFIT_POOR = 0.5, 1.5
+OVERFIT = 1.0
 """Decibels by which prediction may be better on training episodes than on held-out ones."""
+
+
+DATA = "amount of data"
+"""The topic that asks for more data, not for more training."""
 
 
 class Level(str, Enum):
@@ -233,8 +237,8 @@ def judge_plainness(linear: Mapping[str, float], mlp: Mapping[str, float]) -> Fi
         level=level,
         sentence=f"An MLP reads {name} better than a linear probe by {gaps[name]:.3f} R², more "
         "than any other state.",
-        advice="An agent with an MLP copes with this; for a linear controller try fewer updates "
-        "or another activation (--set activation=elu).",
+        advice="An agent with an MLP copes with this; a linear controller may do better on "
+        "another kind of model (--kind).",
         rule=f"R² of the MLP minus R² of the linear probe, largest of all states: fair above "
         f"{PLAIN:g}.",
     )
@@ -291,16 +295,16 @@ def judge_data(heldout: OpenLoopResult, trained: OpenLoopResult | None) -> Findi
     gap = _mean(trained.moving["model"]) - _mean(heldout.moving["model"])
     if math.isnan(gap):
         return None
-    level = _level(-gap, good=-OVERFIT_FAIR, poor=-OVERFIT_POOR)
-    words = "New episodes are" if level is not Level.GOOD else "New episodes are hardly"
+    level = Level.FAIR if gap > OVERFIT else Level.GOOD
+    words = "New episodes are" if level is Level.FAIR else "New episodes are hardly"
     return _finding(
-        topic="amount of data",
+        topic=DATA,
         level=level,
         sentence=f"{words} harder than those of training: prediction is {abs(gap):.2f} dB "
         f"{'worse' if gap > 0 else 'better'} on them.",
         advice="Collect more data (collect --steps), or train for fewer updates.",
         rule=f"Mean PSNR of the moving region over the horizon, training minus held-out "
-        f"episodes: fair above {OVERFIT_FAIR:g} dB, poor above {OVERFIT_POOR:g} dB.",
+        f"episodes: fair above {OVERFIT:g} dB.",
     )
 
 

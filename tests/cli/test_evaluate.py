@@ -13,6 +13,7 @@ from tests.conftest import make_tiny_model
 from latentwrap.cli.main import main
 from latentwrap.datasets import Dataset, collect
 from latentwrap.envs import PIXEL_PENDULUM
+from latentwrap.evaluation.verdict import Finding, Level, sum_up
 from latentwrap.models import save_model
 
 
@@ -38,6 +39,12 @@ def model(tmp_path: Path, data: Path) -> Path:
     return path
 
 
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pages take a second to draw, and not every test looks at them."""
+    monkeypatch.setattr("latentwrap.evaluation.report_folder.render_page", lambda _: "a page")
+
+
 def run(*words: object) -> Result:
     return CliRunner().invoke(main, ["evaluate", *(str(word) for word in words)])
 
@@ -57,6 +64,7 @@ def test_the_report_lies_in_the_folder_of_the_run(model: Path, data: Path) -> No
     assert f"latentwrap train {PIXEL_PENDULUM} --model {model} --data {data}" in result.output
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_json_is_the_only_thing_on_standard_output(tmp_path: Path, model: Path, data: Path) -> None:
     result = run(model, data, "-o", tmp_path / "report", "--json", "--seed", 4)
     assert result.exit_code == 0, result.output
@@ -70,6 +78,7 @@ def test_json_is_the_only_thing_on_standard_output(tmp_path: Path, model: Path, 
     assert written["verdict"] == document["verdict"]
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_nothing_is_overwritten_unasked(tmp_path: Path, model: Path, data: Path) -> None:
     folder = tmp_path / "report"
     folder.mkdir()
@@ -102,3 +111,24 @@ def test_a_misfit_is_one_sentence(tmp_path: Path, model: Path) -> None:
     assert result.exit_code == 2
     assert "frames of shape (8, 8, 3), the model requires (16, 16, 3)" in result.stderr
     assert not (tmp_path / "report").exists()
+
+
+@pytest.mark.usefixtures("undrawn")
+@pytest.mark.parametrize(
+    ("topics", "verbs"),
+    [
+        ([], ["train"]),
+        (["drift"], ["pretrain", "train"]),
+        (["drift", "amount of data"], ["pretrain", "collect", "train"]),
+        (["amount of data"], ["collect", "train"]),
+    ],
+)
+def test_what_to_do_next_follows_from_the_verdict(
+    model: Path, data: Path, topics: list[str], verbs: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    findings = [Finding(topic, Level.FAIR, "Found.", "Mend it.", "") for topic in topics]
+    monkeypatch.setattr("latentwrap.evaluation.report._judge", lambda *_: sum_up(findings))
+    lines = run(model, data).output.partition("\nNext:\n")[2].splitlines()
+    assert [line.split()[:2] for line in lines] == [["latentwrap", verb] for verb in verbs]
+    if "collect" in verbs:
+        assert lines[-2].endswith("pendulum-more.h5 --steps 1200")

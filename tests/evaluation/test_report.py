@@ -31,7 +31,7 @@ VOID = {"meta", "img", "source", "br"}
 @pytest.fixture(scope="module")
 def quick() -> pytest.MonkeyPatch:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("latentwrap.evaluation.comparison._MLP_UPDATES", 80)
+        patch.setattr("latentwrap.evaluation.comparison._MLP_UPDATES", 50)
         patch.setattr("latentwrap.evaluation.throughput._SECONDS", 0.01)
         yield patch
 
@@ -74,6 +74,13 @@ def test_each_failure_is_named(data: Dataset, quick: pytest.MonkeyPatch) -> None
     assert forgetful["moving objects"] is Level.GOOD
 
 
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pages take a second to draw, and not every test looks at them."""
+    monkeypatch.setattr("latentwrap.evaluation.report_folder.render_page", lambda _: "a page")
+
+
+@pytest.mark.usefixtures("undrawn")
 def test_numbers_are_json(report: QualityReport, tmp_path: Path) -> None:
     written = ReportFolder(tmp_path / "report").write(report)
     document = json.loads(written.numbers.read_text(encoding="utf-8"))
@@ -236,6 +243,7 @@ def test_a_missing_extra_leaves_the_numbers(
     assert written.page.stat().st_size > 10_000
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_only_a_report_is_replaced(report: QualityReport, tmp_path: Path) -> None:
     folder = ReportFolder(tmp_path / "report")
     folder.refuse_existing(force=False)

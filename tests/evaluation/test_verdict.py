@@ -140,7 +140,7 @@ def test_kinds_without_a_kl_cannot_collapse() -> None:
 
 @pytest.mark.parametrize(
     ("gap", "expected"),
-    [(-1.0, Level.GOOD), (0.5, Level.GOOD), (1.0, Level.FAIR), (2.0, Level.POOR)],
+    [(-2.0, Level.GOOD), (1.0, Level.GOOD), (1.1, Level.FAIR), (9.0, Level.FAIR)],
 )
 def test_more_data_where_new_episodes_are_harder(gap: float, expected: Level) -> None:
     heldout = loop([10.0, 10.0], [0, 0], [0, 0])
