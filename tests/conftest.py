@@ -24,10 +24,11 @@ settings.load_profile("latentwrap")
 _TINY = {"network": "patch", "patch": 8, "widths": (4, 8), "features": 12, "hidden": (16, 16)}
 TINY = {
     "rssm": {**_TINY, "memory": 5, "stochastic": 3},
+    "discrete": {**_TINY, "memory": 4, "stochastic": 2, "classes": 2},
     "slac": {**_TINY, "z1": 3, "z2": 5},
     "deterministic": {**_TINY, "z": 8},
 }
-"""Options of models that train in milliseconds, by kind."""
+"""Options of models that train in milliseconds, by kind; `discrete` is a form of `rssm`."""
 
 
 def make_tiny_model(
@@ -40,7 +41,7 @@ def make_tiny_model(
 ) -> LatentModel:
     """An untrained model with statistics: it filters, quickly, whatever it sees."""
     model = build_model(
-        kind,
+        "rssm" if kind == "discrete" else kind,
         TINY[kind],
         frame_spec=frame or FrameSpec(height=16, width=16, source_height=64, source_width=64),
         action_spec=ActionSpec(action_space or spaces.Box(-2, 2, (1,))),
@@ -54,9 +55,10 @@ def make_tiny_model(
     return model.eval()
 
 
-@pytest.fixture
-def tiny_model() -> LatentModel:
-    return make_tiny_model()
+@pytest.fixture(params=TINY)
+def tiny_model(request: pytest.FixtureRequest) -> LatentModel:
+    """One of every kind: nobody outside of `models` may notice which."""
+    return make_tiny_model(kind=request.param)
 
 
 @pytest.fixture

@@ -115,11 +115,7 @@ class ObservationModel(LatentModel):
         return self.noise_size + 1
 
     def decode(self, belief: Any) -> Tensor:
-        return self.networks.frames(self.networks.decode(self.observed_latent(belief)))
-
-    def observed_latent(self, belief: Any) -> Tensor:
-        """What frames and rewards are explained by, float32 (B, d)."""
-        return self.latent(belief)
+        return self.networks.frames(self.networks.decode(self.latent(belief)))
 
     def encode(self, frames: Tensor) -> Tensor:
         """Features of uint8 frames (N, H, W, C); float32 (N, features)."""

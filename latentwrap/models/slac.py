@@ -21,7 +21,7 @@ class SLACConfig(ObservationConfig):
 
     Attributes:
         z1, z2: sizes of the two latent variables.
-        z2_only: hand out z2 alone; frames and rewards are still explained by both.
+        z2_only: z2 alone explains frames and rewards, and is what is handed out.
         shared_first: p(z2_1|z1_1) is p(z2|z1, 0, 0) instead of a network of its own; the latents
             of first frames then lie where all others do.
         kl_weight: factor of the KL.
@@ -82,7 +82,8 @@ class SLACModel(ObservationModel):
         frame_skip: int = 1,
         generator: torch.Generator | None = None,
     ) -> None:
-        action, latent = action_spec.size, config.z1 + config.z2
+        action, both = action_spec.size, config.z1 + config.z2
+        latent = config.z2 if config.z2_only else both
         super().__init__(config, frame_spec, action_spec, frame_skip, latent=latent)
         head = self.head
         # q(z1_1|x_1), q(z1_{t+1}|x_{t+1}, z2_t, a_t)
@@ -92,7 +93,7 @@ class SLACModel(ObservationModel):
         self.z1_prior = head(config.z2 + action, config.z1)
         # p(z2_1|z1_1), p(z2_{t+1}|z1_{t+1}, z2_t, a_t)
         self.z2_prior_first = None if config.shared_first else head(config.z1, config.z2)
-        self.z2_prior = head(latent + action, config.z2)
+        self.z2_prior = head(both + action, config.z2)
         if generator is not None:
             initialize(self, generator)
 
@@ -126,10 +127,7 @@ class SLACModel(ObservationModel):
         return self._advance(belief, action, self.z1_prior(belief.z2, action), noise)
 
     def latent(self, belief: SLACBelief) -> Tensor:
-        return belief.z2 if self.config.z2_only else self.observed_latent(belief)
-
-    def observed_latent(self, belief: SLACBelief) -> Tensor:
-        return torch.cat([belief.z1, belief.z2], dim=-1)
+        return self._explaining(belief.z1, belief.z2)
 
     def loss(self, windows: WindowTensors, noise: Tensor) -> LossTerms:
         """−log p(x, r|z) + KL(q ‖ p), summed over time and pixels, averaged over windows."""
@@ -137,7 +135,7 @@ class SLACModel(ObservationModel):
         features = self.encode(windows.frames.flatten(0, 1)).view(count, steps, -1)
         posterior = self.infer(features, windows.actions, noise[..., :-1])
         prior = self.prior(posterior.z2, windows.actions)
-        z = torch.cat([posterior.z1, posterior.z2], dim=-1)
+        z = self._explaining(posterior.z1, posterior.z2)
         terms = {
             # Σ_t KL(q(z1_{t+1}|x_{t+1}, z2_t, a_t) ‖ p(z1_{t+1}|z2_t, a_t)); z2 has q = p
             "kl": kl_divergence(posterior.q, prior).sum() / count,
@@ -188,6 +186,10 @@ class SLACModel(ObservationModel):
         zeros = torch.zeros_like(later.mean[:, :1])
         mean = torch.cat([zeros, later.mean], dim=1)
         return Gaussian(mean, torch.cat([zeros + 1, later.std], dim=1))
+
+    def _explaining(self, z1: Tensor, z2: Tensor) -> Tensor:
+        """What explains frames and rewards."""
+        return z2 if self.config.z2_only else torch.cat([z1, z2], dim=-1)
 
     def _first_z2(self, z1: Tensor) -> Gaussian:
         """p(z2_1|z1_1)."""
