@@ -18,6 +18,13 @@ from latentwrap.cli.common import (
 )
 
 
+def _parse_size(_ctx: click.Context, _param: click.Parameter, text: str) -> tuple[int, int]:
+    numbers = text.lower().split("x")
+    if not all(number.isdecimal() and int(number) > 0 for number in numbers) or len(numbers) > 2:
+        raise click.BadParameter(f"expected HxW such as 96x128, got {text!r}")
+    return int(numbers[0]), int(numbers[-1])
+
+
 @click.command("collect", cls=Verb)
 @click.argument("env_id")
 @output_option("The dataset to write, an HDF5 file.")
@@ -37,6 +44,15 @@ from latentwrap.cli.common import (
     show_default=True,
     help="How often each action is repeated.",
 )
+@click.option(
+    "--size",
+    metavar="HxW",
+    callback=_parse_size,
+    default="64x64",
+    show_default=True,
+    help="Height and width of the frames; one number for a square.",
+)
+@click.option("--grey", is_flag=True, help="Store grey frames of coloured images.")
 @seed_option
 @run_options
 @verb_options
@@ -51,6 +67,8 @@ def command(
     num_envs: int,
     policy: str,
     frame_skip: int,
+    size: tuple[int, int],
+    grey: bool,
     seed: int,
     resume: bool,
     force: bool,
@@ -74,6 +92,9 @@ def command(
         num_envs=num_envs,
         policy=policy,
         frame_skip=frame_skip,
+        height=size[0],
+        width=size[1],
+        grey=grey,
         seed=seed,
         resume=resume,
         force=force,

@@ -72,6 +72,7 @@ def collect(
     seed: int = 0,
     height: int = DEFAULT_SIZE,
     width: int = DEFAULT_SIZE,
+    grey: bool = False,
     env_kwargs: Mapping[str, Any] | None = None,
     force: bool = False,
     resume: bool = False,
@@ -96,6 +97,7 @@ def collect(
         seed: of the environments (`seed + i`) and of the policy.
         height: of the frames.
         width: of the frames.
+        grey: make grey frames of coloured images.
         env_kwargs: passed on to the environment.
         force: replace an existing file.
         resume: keep the episodes of an interrupted collection.
@@ -117,10 +119,12 @@ def collect(
         (250, 2)
     """
     started = time.monotonic()
-    _require_positive(steps=steps, num_envs=num_envs, frame_skip=frame_skip)
+    _require_positive(
+        steps=steps, num_envs=num_envs, frame_skip=frame_skip, height=height, width=width
+    )
     make_policy = _policy_maker(policy)
     spec = find_spec(env_id) if isinstance(env_id, str) else env_id
-    make = EnvMaker(spec, frame_skip, height, width, dict(env_kwargs or {}))
+    make = EnvMaker(spec, frame_skip, height, width, grey, dict(env_kwargs or {}))
     name = env_id if isinstance(env_id, str) else spec.id
     policy_name = policy if isinstance(policy, str) else getattr(policy, "__name__", "custom")
     info = _describe(make, name, seed=seed, policy=policy_name)

@@ -24,7 +24,7 @@ class EnvMaker:
     Attributes:
         spec: of the environment; workers need not have registered its id.
         frame_skip: how often each action is repeated.
-        height, width: of the frames.
+        height, width, grey: size of the frames, and whether they lose their colours.
         env_kwargs: passed on to the environment.
     """
 
@@ -32,6 +32,7 @@ class EnvMaker:
     frame_skip: int
     height: int
     width: int
+    grey: bool
     env_kwargs: Mapping[str, Any]
     _home: int = field(default_factory=os.getpid)
 
@@ -43,7 +44,7 @@ class EnvMaker:
         env = make_env(self.spec, **self.env_kwargs)
         if self.frame_skip > 1:
             env = FrameSkip(env, self.frame_skip)
-        return RenderFrame(env, height=self.height, width=self.width)
+        return RenderFrame(env, height=self.height, width=self.width, grey=self.grey)
 
 
 @contextmanager

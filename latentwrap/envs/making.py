@@ -105,6 +105,7 @@ class RenderFrame(gym.Wrapper[Any, Any, Any, Any]):
     Args:
         env: the environment.
         height, width: size of the frames.
+        grey: make grey frames of coloured images.
 
     Attributes:
         frame_spec: the frames, with the size of the environment's own image.
@@ -117,11 +118,16 @@ class RenderFrame(gym.Wrapper[Any, Any, Any, Any]):
     """
 
     def __init__(
-        self, env: gym.Env[Any, Any], *, height: int = DEFAULT_SIZE, width: int = DEFAULT_SIZE
+        self,
+        env: gym.Env[Any, Any],
+        *,
+        height: int = DEFAULT_SIZE,
+        width: int = DEFAULT_SIZE,
+        grey: bool = False,
     ) -> None:
         super().__init__(env)
         self._source = FrameSource(env)
-        self.frame_spec = source_spec(self._image_shape(), height=height, width=width)
+        self.frame_spec = source_spec(self._image_shape(), height=height, width=width, grey=grey)
         self.observation_space = gym.spaces.Box(0, 255, self.frame_spec.shape, np.uint8)
 
     def reset(

@@ -25,6 +25,8 @@ class FrameSpec(Config):
     Attributes:
         height, width: size in pixels after resizing.
         channels: 3 for RGB, 1 for grey.
+        source_channels: colours of the environment's own image; `None` if the same. Grey frames
+            may be made from RGB.
         source_height, source_width: size of the environment's own image; `None` if unknown.
             A frame with another aspect ratio than the source would show a distorted world.
     """
@@ -32,6 +34,7 @@ class FrameSpec(Config):
     height: int = Field(DEFAULT_SIZE, ge=1)
     width: int = Field(DEFAULT_SIZE, ge=1)
     channels: int = Field(3)
+    source_channels: int | None = None
     source_height: int | None = Field(None, ge=1)
     source_width: int | None = Field(None, ge=1)
 
@@ -57,10 +60,10 @@ class FrameSpec(Config):
         Raises:
             EnvironmentMismatch: other channels, or another aspect ratio.
         """
-        channels = _colours(shape)
-        if channels != self.channels:
+        channels, needed = _colours(shape), self.source_channels or self.channels
+        if channels != needed:
             raise EnvironmentMismatch(
-                f"The checkpoint expects frames with {self.channels} channels, the environment's "
+                f"The checkpoint expects frames with {needed} channels, the environment's "
                 f"image of shape {tuple(shape)} has {channels}: use a model trained on such images."
             )
         aspect = shape[1] / shape[0]
@@ -89,12 +92,14 @@ def is_image_space(space: Any) -> bool:
     return len(shape) == 2 or (len(shape) == 3 and shape[2] in (1, 3, 4))
 
 
-def source_spec(shape: Sequence[int], *, height: int, width: int) -> FrameSpec:
-    """The frames of size (height, width) made from images of `shape`."""
+def source_spec(shape: Sequence[int], *, height: int, width: int, grey: bool = False) -> FrameSpec:
+    """The frames of size (height, width), grey or as they are, made from images of `shape`."""
+    channels = _colours(shape)
     return FrameSpec(
         height=height,
         width=width,
-        channels=_colours(shape),
+        channels=1 if grey else channels,
+        source_channels=channels if grey and channels > 1 else None,
         source_height=shape[0],
         source_width=shape[1],
     )
@@ -122,6 +127,9 @@ def fit_frame(image: Any, spec: FrameSpec) -> Frame:
             f"got {np.shape(image)}."
         )
     pixels = pixels[:, :, :3]
+    if pixels.shape[2] == spec.source_channels and spec.channels == 1:
+        grey: Any = cv2.cvtColor(np.ascontiguousarray(pixels), cv2.COLOR_RGB2GRAY)
+        pixels = grey[:, :, None]
     if pixels.shape[2] != spec.channels:
         raise PixelError(
             f"The model requires {spec.channels} channels, got an image with {pixels.shape[2]}."

@@ -120,3 +120,23 @@ def test_tile_lays_frames_out_row_by_row() -> None:
     assert (sheet[3:, :3] == 30).all()
     assert (sheet[3:, 4:] == 255).all()
     assert (sheet[2] == 255).all()
+
+
+def test_grey_frames_are_made_of_coloured_images() -> None:
+    spec = source_spec((20, 20, 3), height=10, width=10, grey=True)
+    assert (spec.shape, spec.source_channels) == ((10, 10, 1), 3)
+    image = np.zeros((20, 20, 3), np.uint8)
+    image[...] = (200, 100, 50)
+    # Rec. 601: 0.299 R + 0.587 G + 0.114 B
+    expected = round(0.299 * 200 + 0.587 * 100 + 0.114 * 50)
+    assert np.unique(fit_frame(image, spec)).tolist() == [expected]
+    grey = np.full((20, 20), 77, np.uint8)
+    assert np.unique(fit_frame(grey, spec)).tolist() == [77]
+    spec.check_source((20, 20, 3))
+    with pytest.raises(EnvironmentMismatch, match="3 channels"):
+        spec.check_source((20, 20, 1))
+
+
+def test_grey_images_have_no_colours_to_lose() -> None:
+    spec = source_spec((20, 20), height=10, width=10, grey=True)
+    assert (spec.channels, spec.source_channels) == (1, None)
