@@ -68,9 +68,14 @@ class PixelNetworks(nn.Module, ABC):
     def fit(self, frames: Tensor) -> None:
         """Take mean and scale, where pixels are standardised, from uint8 frames (N, H, W, C)."""
         if self._standardize:
-            patches = self._patches(frames).float().div_(255)
-            self.mean = patches.mean(dim=0)
-            spread = (patches - self.mean).square().mean().sqrt()
+            blocks = torch.split(frames, self._frames_at_once)
+            total = torch.stack([self._patches(block).float().sum(dim=0) for block in blocks])
+            self.mean = total.sum(dim=0) / (255 * len(frames))
+            squares = [
+                (self._patches(block).float() / 255 - self.mean).square().mean() * len(block)
+                for block in blocks
+            ]
+            spread = (torch.stack(squares).sum() / len(frames)).sqrt()
             self.scale = spread.clamp(min=_SMALLEST_SCALE)
 
     @property
