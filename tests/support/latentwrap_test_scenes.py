@@ -67,22 +67,24 @@ class HiddenBalls(gym.Env):
         speed = np.linalg.norm(self.velocity[0])
         self.velocity[0] *= min(1.0, _FASTEST / max(speed, 1e-9))
         self.position += self.velocity
-        for low, high in ((_RADIUS, 1 - _RADIUS),):
-            under, over = self.position < low, self.position > high
-            self.position = np.where(under, 2 * low - self.position, self.position)
-            self.position = np.where(over, 2 * high - self.position, self.position)
-            self.velocity = np.where(under | over, -self.velocity, self.velocity)
+        low, high = _RADIUS, 1 - _RADIUS
+        under, over = self.position < low, self.position > high
+        self.position = np.where(under, 2 * low - self.position, self.position)
+        self.position = np.where(over, 2 * high - self.position, self.position)
+        self.velocity = np.where(under | over, -self.velocity, self.velocity)
         frame, info = self._see()
-        reward = -float(np.linalg.norm(self.position[0] - 0.5))
-        return frame, reward, False, False, info
+        # A reward would tell a model where a hidden ball is.
+        return frame, 0.0, False, False, info
 
     def render(self) -> Any:
         return self._draw()
 
     def _see(self) -> Any:
-        covered = (self.position[:, 0] - _RADIUS > _WALL_LEFT) & (
-            self.position[:, 0] + _RADIUS < _WALL_RIGHT
-        )
+        # Whole pixels, and two for what anti-aliasing adds to a ball.
+        margin = _RADIUS + 2 / self.size
+        left, right = round(_WALL_LEFT * self.size), round(_WALL_RIGHT * self.size)
+        x = self.position[:, 0]
+        covered = (x - margin >= left / self.size) & (x + margin <= right / self.size)
         self.hidden = np.where(covered, self.hidden + 1, 0)
         state = {
             "position": np.float32(self.position.reshape(-1)),
