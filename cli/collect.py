@@ -19,10 +19,15 @@ from latentwrap.cli.common import (
 
 
 def _parse_size(_ctx: click.Context, _param: click.Parameter, text: str) -> tuple[int, int]:
+    from latentwrap.pixels.frames import SMALLEST_SIDE
+
     numbers = text.lower().split("x")
-    if not all(number.isdecimal() and int(number) > 0 for number in numbers) or len(numbers) > 2:
-        raise click.BadParameter(f"expected HxW such as 96x128, got {text!r}")
-    return int(numbers[0]), int(numbers[-1])
+    sides = [int(number) for number in numbers if number.isdecimal()]
+    if len(sides) < len(numbers) or len(sides) > 2 or min(sides) < SMALLEST_SIDE:
+        raise click.BadParameter(
+            f"expected HxW such as 96x128, no side below {SMALLEST_SIDE}, got {text!r}"
+        )
+    return sides[0], sides[-1]
 
 
 @click.command("collect", cls=Verb)

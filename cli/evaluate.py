@@ -20,6 +20,7 @@ from latentwrap.cli.common import (
 if TYPE_CHECKING:
     from latentwrap.evaluation.report import QualityReport
     from latentwrap.evaluation.report_folder import WrittenReport
+    from latentwrap.models import LatentModel
 
 
 @click.command("evaluate", cls=Verb)
@@ -53,15 +54,17 @@ def command(
     from latentwrap.evaluation.report import evaluate_model
     from latentwrap.evaluation.report_folder import ReportFolder
     from latentwrap.models import load_model
+    from latentwrap.training.statistics import check_dataset
 
     folder = ReportFolder.of(model) if output is None else ReportFolder(output)
-    folder.refuse_existing(force=force)
     loaded, dataset = load_model(model, device=device), Dataset(data)
+    check_dataset(loaded, dataset)
+    folder.prepare(force=force)
     quality = evaluate_model(loaded, dataset, seed=seed, show_progress=True)
     written = folder.write(quality)
     report = Report(as_json=as_json)
     _tell(report, quality, written)
-    report.next(*_next_steps(quality, model, data))
+    report.next(*_next_steps(quality, loaded, model, data))
     report.result(**quality.to_json(), report=written.page, json=written.numbers)
 
 
@@ -106,7 +109,29 @@ def _main_figures(quality: QualityReport) -> dict[str, Any]:
     return rows
 
 
-def _next_steps(quality: QualityReport, model: Path, data: Path) -> list[list[object]]:
+def _frame_words(loaded: LatentModel) -> list[object]:
+    """What makes `collect` write frames as the model has them."""
+    spec = loaded.frame_spec
+    size: list[object] = ["--size", f"{spec.height}x{spec.width}"]
+    grey = ["--grey"] if spec.source_channels else []
+    skip = ["--frame-skip", loaded.frame_skip] if loaded.frame_skip > 1 else []
+    return [*size, *grey, *skip]
+
+
+def _longer(loaded: LatentModel, model: Path, data: Path, updates: int) -> list[object]:
+    """The run that made the model, gone on with."""
+    from latentwrap.training import recipe_words
+
+    trained = {} if loaded.checkpoint is None else loaded.checkpoint.document["training"]
+    words = recipe_words(trained["recipe"]) if "recipe" in trained else []
+    seed = ["--seed", trained["seed"]] if trained.get("seed") else []
+    command: list[object] = ["latentwrap", "pretrain", data, "-o", model, *words, *seed]
+    return [*command, "--resume", "--steps", updates]
+
+
+def _next_steps(
+    quality: QualityReport, loaded: LatentModel, model: Path, data: Path
+) -> list[list[object]]:
     """More training or more data, where that is what the verdict asks for; then an agent."""
     from latentwrap.evaluation.verdict import DATA, Level
 
@@ -114,11 +139,11 @@ def _next_steps(quality: QualityReport, model: Path, data: Path) -> list[list[ob
     amiss = [f.topic for f in quality.verdict.findings if f.level is not Level.GOOD]
     steps: list[list[object]] = []
     if set(amiss) - {DATA} and updates and quality.split.trained_on:
-        longer = model.with_stem(f"{model.stem}-longer")
-        steps.append(["latentwrap", "pretrain", data, "-o", longer, "--steps", 2 * updates])
+        steps.append(_longer(loaded, model, data, 2 * updates))
     if DATA in amiss:
         more = data.with_stem(f"{data.stem}-more")
         count = 2 * (quality.dataset["frames"] - quality.dataset["episodes"])
-        steps.append(["latentwrap", "collect", env_id, "-o", more, "--steps", count])
+        collect: list[object] = ["latentwrap", "collect", env_id, "-o", more, "--steps", count]
+        steps.append([*collect, *_frame_words(loaded)])
     train: list[object] = ["latentwrap", "train", env_id, "--model", model]
     return [*steps, [*train, "--data", data] if quality.dataset["rewards"] else train]

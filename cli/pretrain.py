@@ -29,9 +29,13 @@ if TYPE_CHECKING:
 @click.command("pretrain", cls=Verb)
 @path_argument("data", "DATA.h5")
 @output_option("The checkpoint to write, a .safetensors file.")
-@click.option("--preset", default="fast", show_default=True, help="fast, or paper as published.")
+@click.option("--preset", help="fast, or paper as published.  [default: fast]")
 @click.option("--kind", help="rssm, slac or deterministic.  [default: the preset's]")
-@click.option("--latent", type=click.IntRange(min=1), help="Dimensions of the latent.")
+@click.option(
+    "--latent",
+    type=click.IntRange(min=1),
+    help="Dimensions of the latent; below 16 the kind is slac unless --kind says otherwise.",
+)
 @click.option("--steps", type=click.IntRange(min=1), help="Updates in total.")
 @click.option(
     "--minutes",
@@ -57,7 +61,7 @@ def command(
     *,
     data: Path,
     output: Path,
-    preset: str,
+    preset: str | None,
     kind: str | None,
     latent: int | None,
     minutes: float | None,
@@ -83,13 +87,14 @@ def command(
 
     report = Report(as_json=as_json)
     given = {name: value for name, value in named.items() if value is not None}
+    options = parse_settings(config, settings) | given
     result = pretrain(
         data,
         output,
-        preset=preset,
-        kind=kind,
-        latent=latent,
-        options={**parse_settings(config, settings), **given},
+        preset=preset or options.pop("preset", "fast"),
+        kind=kind or options.pop("kind", None),
+        latent=latent or options.pop("latent", None),
+        options=options,
         minutes=minutes,
         seed=seed,
         device=device,
@@ -136,7 +141,7 @@ def _tell(report: Report, result: PretrainResult, data: Path) -> None:
     words = ["latentwrap", "train", result.env_id, "--model", result.checkpoint]
     report.next(
         ["latentwrap", "evaluate", result.checkpoint, data],
-        [*words, "--data", data] if "reward" in result.train else words,
+        [*words, "--data", data] if result.rewards else words,
     )
     report.result(
         checkpoint=result.checkpoint,

@@ -99,6 +99,8 @@ def open_loop(
     steps = dataset.lengths[episodes] - 1
     horizon = max(1, min(horizon, int(np.median(steps))))
     usable = episodes[steps >= horizon]
+    if not len(usable):
+        raise DatasetError("Open-loop prediction requires an episode of one transition, got none.")
     chosen = choose_episodes(dataset, usable, rows=_ROWS, longest=_LONGEST, generator=generator)[
         :windows
     ]

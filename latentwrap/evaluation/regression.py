@@ -75,6 +75,8 @@ class MLPMap:
 def linear_fit(inputs: AnyArray, targets: AnyArray) -> LinearMap:
     """Least squares with a ridge so small that it only settles unused dimensions.
 
+    Inputs that never vary, or have no dimensions, predict the mean.
+
     Args:
         inputs: (N, d).
         targets: (N, k).
@@ -83,6 +85,8 @@ def linear_fit(inputs: AnyArray, targets: AnyArray) -> LinearMap:
     centre, offset = x.mean(axis=0), y.mean(axis=0)
     x -= centre
     gram = x.T @ x
+    if not np.trace(gram) > 0:
+        return LinearMap(centre, np.zeros((x.shape[1], y.shape[1])), offset)
     gram += _RIDGE * np.trace(gram) / len(gram) * np.eye(len(gram))
     weights = np.linalg.solve(gram, x.T @ (y - offset))
     return LinearMap(centre, weights, offset)

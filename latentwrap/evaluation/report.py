@@ -99,8 +99,8 @@ def evaluate_model(
 ) -> QualityReport:
     """Measure a model on episodes that it has not seen.
 
-    Memory does not grow with the dataset: at most 30,000 frames are filtered, and no more than
-    a hundred MiB of them are held at once.
+    Memory does not grow with the dataset: at most 30,000 frames are filtered, some hundred MiB of
+    them at once.
 
     Args:
         model: any kind, in evaluation mode.

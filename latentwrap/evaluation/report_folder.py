@@ -47,22 +47,24 @@ class ReportFolder:
         """The folder that belongs to a checkpoint: `model.run/report`."""
         return cls(RunFolder.of(checkpoint).path / "report")
 
-    def refuse_existing(self, *, force: bool) -> None:
-        """Refuse to overwrite anything, with `force` anything but an earlier report.
+    def prepare(self, *, force: bool) -> None:
+        """Make the folder, before time is spent; an earlier report is replaced with `force`.
 
         Raises:
-            OutputExists: there is something.
+            OutputExists: there is something else, or a report and no `force`.
+            OSError: it cannot be made.
         """
-        refuse_existing(self.path, force=force)
-        if self.path.exists() and not self._holds_report():
-            raise OutputExists(
-                f"{self.path} exists and latentwrap evaluate did not write it: choose another "
-                "folder with -o."
-            )
+        if self.path.exists() and not self._is_empty():
+            if not self._holds_report():
+                raise OutputExists(
+                    f"{self.path} exists and latentwrap evaluate did not write it: choose another "
+                    "folder with -o."
+                )
+            refuse_existing(self.path, force=force)
+        self.path.mkdir(parents=True, exist_ok=True)
 
     def write(self, report: QualityReport) -> WrittenReport:
         """Write both files, each whole; the page is left out where an extra is missing."""
-        self.path.mkdir(parents=True, exist_ok=True)
         self.page.unlink(missing_ok=True)  # the page of other numbers
         with written_whole(self.numbers) as temporary:
             document = {"format": _FORMAT, **report.to_json()}
@@ -74,6 +76,9 @@ class ReportFolder:
         with written_whole(self.page) as temporary:
             temporary.write_text(page, encoding="utf-8")
         return WrittenReport(self.numbers, self.page, None)
+
+    def _is_empty(self) -> bool:
+        return self.path.is_dir() and not any(self.path.iterdir())
 
     def _holds_report(self) -> bool:
         try:

@@ -123,10 +123,10 @@ def _assemble(
     drift = {}
     for method in (LINEAR, MLP) if probes else ():
         measured = measure_drift(find_probe(probes, LATENT, method), states, test.steps)
-        if measured is None:
-            notes = [*notes, "The episodes are shorter than 12 frames: drift is left out."][:1]
-        else:
+        if measured is not None:
             drift[method] = measured
+    if probes and not drift:
+        notes = [*notes, "The episodes are shorter than 12 frames: drift is left out."]
     latents = test.values[LATENT]
     pca = pca_fit(latents, 2)
     points = np.zeros((len(latents), 2), np.float32)

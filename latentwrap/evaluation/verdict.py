@@ -126,8 +126,8 @@ def judge_moving_object(result: OpenLoopResult) -> Finding | None:
         topic="moving objects",
         level=level,
         sentence=f"{words}: its reconstruction is {gain:.1f} dB better than the mean frame.",
-        advice="Train for longer, lower the decoder's variance (--decoder-var 0.02), or collect "
-        "larger frames if the object is only a few pixels wide.",
+        advice="Train for longer, give the pixels more weight (--set image_weight=3), or collect "
+        "larger frames (--size) if the object is only a few pixels wide.",
         rule=f"Reconstruction minus mean frame in the moving region: good from {SEEN_GOOD:g} dB, "
         f"poor below {SEEN_POOR:g} dB.",
     )
@@ -281,8 +281,8 @@ def judge_information(result: InformationResult) -> Finding | None:
         level=level,
         sentence=f"{words}: {result.total:.2f} nats a step in {result.active} of "
         f"{len(result.kl)} stochastic dimensions.",
-        advice="Lower the weight of the KL (--set kl_weight=0.1) or the decoder's variance "
-        "(--decoder-var 0.02); few used dimensions alone only cost time.",
+        advice="Lower the weight of the KL (--set kl_weight=0.1); few used dimensions alone only "
+        "cost time.",
         rule=f"KL a step: poor below {COLLAPSED:g} nats in all, fair if less than "
         f"{FEW_ACTIVE:.0%} of the dimensions have more than {ACTIVE:g} nats.",
     )

@@ -18,9 +18,8 @@ from latentwrap.config import Config
 from latentwrap.models.normalizer import LatentNormalizer
 from latentwrap.pixels import FrameSpec
 
-"""The filter's recurrent state: a named tuple of tensors, each batch-first (B, ...)."""
-
 B = TypeVar("B", bound=tuple[Tensor, ...])
+"""A belief, or any named tuple of tensors, each batch-first (B, ...)."""
 
 
 class WindowTensors(NamedTuple):

@@ -65,7 +65,7 @@ def load_model(path: str | Path, *, device: str = "cpu") -> LatentModel:
     Example:
         >>> model = latentwrap.load_model("pendulum.safetensors")  # doctest: +SKIP
         >>> model.latent_size  # doctest: +SKIP
-        80
+        160
     """
     stored = storage.load(path, file_format=FORMAT, what="checkpoint")
     _check_version(path, stored.document)

@@ -107,9 +107,7 @@ class DeterministicModel(ObservationModel):
 
     def loss(self, windows: WindowTensors, noise: Tensor) -> LossTerms:
         """Mean squared error of the pixels and of the predicted latents."""
-        count, steps = windows.frames.shape[:2]
-        features = self.encode(windows.frames.flatten(0, 1)).view(count, steps, -1)
-        z = self.infer(features, windows.actions)
+        z = self.infer(self.features(windows), windows.actions)
         predicted = self._predict(z[:, :-1], windows.actions)
         terms = {
             "image": self.mean_squared_error(z, windows.frames, noise[..., -1]),

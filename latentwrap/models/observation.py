@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal, NamedTuple
 
 import torch
-from pydantic import Field
+from pydantic import Field, PositiveInt
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -41,10 +41,10 @@ class ObservationConfig(Config):
     """
 
     network: Literal["paper", "patch"] = "paper"
-    patch: int = Field(8, ge=1)
-    widths: tuple[int, ...] = Field((64, 64), min_length=1)
+    patch: int = Field(4, ge=1)
+    widths: tuple[PositiveInt, ...] = Field((32, 64, 128), min_length=1)
     features: int = Field(256, ge=1)
-    hidden: tuple[int, ...] = (256, 256)
+    hidden: tuple[PositiveInt, ...] = (256, 256)
     activation: Activation = "leaky_relu"
     standardize_frames: bool = False
     decoder_var: float = Field(0.1, gt=0)
@@ -120,6 +120,11 @@ class ObservationModel(LatentModel):
     def encode(self, frames: Tensor) -> Tensor:
         """Features of uint8 frames (N, H, W, C); float32 (N, features)."""
         return self.networks.encode(frames)
+
+    def features(self, windows: WindowTensors) -> Tensor:
+        """Features of all frames of windows at once, float32 (B, L+1, features)."""
+        count, steps = windows.frames.shape[:2]
+        return self.encode(windows.frames.flatten(0, 1)).view(count, steps, -1)
 
     def fit_frames(self, frames: Tensor) -> None:
         self.networks.fit(frames)

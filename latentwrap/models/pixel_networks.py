@@ -13,9 +13,9 @@ from torch.nn import functional as F
 
 from latentwrap.errors import ConfigError
 from latentwrap.pixels import FrameSpec
+from latentwrap.pixels.frames import SMALLEST_SIDE
 
 _SLOPE = 0.2
-_SMALLEST_SIDE = 8
 _SMALLEST_SCALE = 0.05  # of a scene in which little moves, or nothing
 # glibc gives blocks above 32 MB back to the system as soon as they are freed, and the system
 # takes as long to hand the pages out again as a convolution takes to fill them.
@@ -52,9 +52,9 @@ class PixelNetworks(nn.Module, ABC):
 
     def __init__(self, frame: FrameSpec, patch: int, *, widest: int, standardize: bool) -> None:
         super().__init__()
-        if min(frame.height, frame.width) < _SMALLEST_SIDE:
+        if min(frame.height, frame.width) < SMALLEST_SIDE:
             raise ConfigError(
-                f"The networks require frames of at least {_SMALLEST_SIDE}x{_SMALLEST_SIDE}, "
+                f"The networks require frames of at least {SMALLEST_SIDE}x{SMALLEST_SIDE}, "
                 f"got {frame.height}x{frame.width}: collect larger ones."
             )
         self._frame, self._patch, self._standardize = frame, patch, standardize
@@ -175,6 +175,7 @@ class PaperNetworks(PixelNetworks):
             _activation(),
         )
         self.decoder = nn.Sequential(
+            nn.Identity(),  # the names of the weights are those of older checkpoints
             _FromVector(latent, 256, sixteenth),  # (256, H/16, W/16)
             _activation(),
             _doubling(256, 128, sixteenth, eighth),  # (128, H/8, W/8)
@@ -225,8 +226,7 @@ class PatchNetworks(PixelNetworks):
             _activation(),
         ]
         for (before, after), size in zip(pairwise(widths[::-1]), sizes[-2::-1], strict=True):
-            decoder += [nn.Conv2d(before, 4 * after, 3, 1, 1), nn.PixelShuffle(2)]
-            decoder += [_Crop(size), _activation()]
+            decoder += [nn.Conv2d(before, 4 * after, 3, 1, 1), _Doubled(size), _activation()]
         self.encoder = nn.Sequential(*encoder)
         self.decoder = nn.Sequential(*decoder, nn.Conv2d(widths[0], self.pixel_depth, 1))
 
@@ -289,15 +289,15 @@ class _FromVector(nn.ConvTranspose2d):
         return maps.permute(0, 3, 1, 2)
 
 
-class _Crop(nn.Module):
-    """Cuts off the last row or column that doubling an odd size added."""
+class _Doubled(nn.PixelShuffle):
+    """Four channels become one of twice the size, less the row or column that an odd one adds."""
 
     def __init__(self, size: tuple[int, int]) -> None:
-        super().__init__()
+        super().__init__(2)
         self._height, self._width = size
 
-    def forward(self, x: Tensor) -> Tensor:
-        return x[:, :, : self._height, : self._width]
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - torch's name
+        return super().forward(input)[:, :, : self._height, : self._width]
 
 
 def _doubling(

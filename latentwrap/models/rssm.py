@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, NamedTuple
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import torch
 from pydantic import Field
@@ -34,7 +34,7 @@ class RSSMConfig(ObservationConfig):
 
     memory: int = Field(128, ge=1)
     stochastic: int = Field(32, ge=1)
-    classes: int = Field(0, ge=0)
+    classes: Literal[0] | Annotated[int, Field(ge=2)] = 0
     kl_weight: float = Field(1.0, ge=0)
     kl_balance: float = Field(0.8, ge=0, le=1)
     free_nats: float = Field(1.0, ge=0)
@@ -135,14 +135,14 @@ class RSSMModel(ObservationModel):
         return torch.cat([belief.h, belief.s], dim=-1)
 
     def kl_per_dimension(self, windows: WindowTensors, noise: Tensor) -> Tensor:
-        posterior = self.infer(self._features(windows), windows.actions, noise[..., :-1])
+        posterior = self.infer(self.features(windows), windows.actions, noise[..., :-1])
         # KL(q(s_t|h_t, x_t) ‖ p(s_t|h_t))
         kl = kl_divergence(posterior.q, self.prior(posterior.h))
         return kl[:, 1:].mean(dim=(0, 1))
 
     def loss(self, windows: WindowTensors, noise: Tensor) -> LossTerms:
         """−log p(x, r|h, s) + KL(q ‖ p), summed over time and pixels, averaged over windows."""
-        posterior = self.infer(self._features(windows), windows.actions, noise[..., :-1])
+        posterior = self.infer(self.features(windows), windows.actions, noise[..., :-1])
         z = torch.cat([posterior.h, posterior.s], dim=-1)
         terms = {
             "kl": self._kl_loss(posterior),
@@ -182,10 +182,6 @@ class RSSMModel(ObservationModel):
         to_prior = kl_divergence(fixed_q, p).sum(-1).clamp(min=free)
         to_posterior = kl_divergence(q, fixed_p).sum(-1).clamp(min=free)
         return (balance * to_prior + (1 - balance) * to_posterior).sum() / len(posterior.h)
-
-    def _features(self, windows: WindowTensors) -> Tensor:
-        count, steps = windows.frames.shape[:2]
-        return self.encode(windows.frames.flatten(0, 1)).view(count, steps, -1)
 
     def _first_memory(self, count: int) -> Tensor:
         nothing = RSSMBelief(

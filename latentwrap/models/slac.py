@@ -131,9 +131,8 @@ class SLACModel(ObservationModel):
 
     def loss(self, windows: WindowTensors, noise: Tensor) -> LossTerms:
         """−log p(x, r|z) + KL(q ‖ p), summed over time and pixels, averaged over windows."""
-        count, steps = windows.frames.shape[:2]
-        features = self.encode(windows.frames.flatten(0, 1)).view(count, steps, -1)
-        posterior = self.infer(features, windows.actions, noise[..., :-1])
+        count = len(windows.frames)
+        posterior = self.infer(self.features(windows), windows.actions, noise[..., :-1])
         prior = self.prior(posterior.z2, windows.actions)
         z = self._explaining(posterior.z1, posterior.z2)
         terms = {
@@ -146,9 +145,7 @@ class SLACModel(ObservationModel):
 
     def kl_per_dimension(self, windows: WindowTensors, noise: Tensor) -> Tensor:
         """KL_i = mean_t KL(q(z1_{t+1,i}|x_{t+1}, z2_t, a_t) ‖ p(z1_{t+1,i}|z2_t, a_t)), (z1,)."""
-        count, steps = windows.frames.shape[:2]
-        features = self.encode(windows.frames.flatten(0, 1)).view(count, steps, -1)
-        posterior = self.infer(features, windows.actions, noise[..., :-1])
+        posterior = self.infer(self.features(windows), windows.actions, noise[..., :-1])
         prior = self.prior(posterior.z2, windows.actions)
         # Without the first step, whose prior N(0, I) knows nothing.
         return kl_divergence(posterior.q, prior)[:, 1:].mean(dim=(0, 1))

@@ -16,6 +16,8 @@ from latentwrap.files import written_whole
 from latentwrap.types import Frame, Frames
 
 DEFAULT_SIZE = 64
+SMALLEST_SIDE = 8
+"""Of a frame that the networks can see."""
 _ASPECT_TOLERANCE = 0.02
 
 

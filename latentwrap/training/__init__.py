@@ -2,7 +2,7 @@
 
 from latentwrap.training.memory import MemoryEstimate
 from latentwrap.training.pretrain import PretrainResult, pretrain
-from latentwrap.training.recipes import PRESETS, Recipe, TrainingConfig, make_recipe
+from latentwrap.training.recipes import PRESETS, Recipe, TrainingConfig, make_recipe, recipe_words
 
 __all__ = [
     "PRESETS",
@@ -12,4 +12,5 @@ __all__ = [
     "TrainingConfig",
     "make_recipe",
     "pretrain",
+    "recipe_words",
 ]

@@ -40,6 +40,7 @@ class PretrainResult:
         interrupted: Ctrl-C ended it.
         diverged: the sentence that says so if the loss became NaN, else `None`.
         skipped_episodes: training episodes shorter than a window.
+        rewards: the dataset has them.
         note: what else the user should know, such as a missing TensorBoard.
     """
 
@@ -54,6 +55,7 @@ class PretrainResult:
     interrupted: bool
     diverged: str | None
     skipped_episodes: int
+    rewards: bool
     note: str | None
 
 
@@ -176,6 +178,7 @@ def _run(
         interrupted=interrupt.raised,
         diverged=diverged,
         skipped_episodes=session.sampler.skipped,
+        rewards=session.dataset.rewards is not None,
         note=note,
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -46,6 +47,8 @@ class Recipe(Config):
     model: SerializeAsAny[ObservationConfig]
     training: TrainingConfig
 
+
+_SMALL = 16
 
 _CHEAP: dict[str, Any] = {
     "network": "patch",
@@ -106,16 +109,20 @@ def make_recipe(
     Args:
         preset: a key of `PRESETS`.
         overrides: option names of the model or of `TrainingConfig`, in one flat mapping.
-        kind: one of `KINDS`; `None` takes the preset's own.
+        kind: one of `KINDS`; `None` takes the preset's own, or slac for a latent of less than 16
+            dimensions, in which a memory and a state have no room beside each other.
         latent: dimensions of the latent to hand out; `None` leaves the preset's.
 
     Raises:
-        ConfigError: unknown preset or kind, unknown option (the nearest known is named), bad value.
+        ConfigError: unknown preset or kind, unknown option (the nearest known is named), bad
+            value, or an option that contradicts `latent`.
 
     Example:
         >>> make_recipe("fast", {"window": 16}, kind="slac", latent=3).model.z2
         3
     """
+    if kind is None and latent is not None and latent < _SMALL:
+        kind = "slac"
     recipe = _find(preset, kind)
     model_options = set(type(recipe.model).model_fields)
     training_options = set(TrainingConfig.model_fields)
@@ -128,12 +135,37 @@ def make_recipe(
         return {name: value for name, value in overrides.items() if name in names}
 
     sizes = {} if latent is None else recipe.model.latent_options(latent)
+    for name, value in sizes.items():
+        if overrides.get(name, value) != value:
+            raise ConfigError(
+                f"A latent of {latent} dimensions requires {name} = {value}, got "
+                f"{overrides[name]}: leave one of them out."
+            )
     return Recipe(
         preset=preset,
         kind=recipe.kind,
         model=recipe.model.replace(**{**sizes, **chosen(model_options)}),
         training=recipe.training.replace(**chosen(training_options)),
     )
+
+
+def recipe_words(recipe: Mapping[str, Any]) -> list[str]:
+    """What to type after `latentwrap pretrain` for a stored recipe, but for its steps.
+
+    Args:
+        recipe: as a checkpoint's document holds it.
+
+    Raises:
+        ConfigError: it has no preset or kind of this version.
+    """
+    preset, kind = str(recipe["preset"]), str(recipe["kind"])
+    usual = _find(preset, kind).model_dump(mode="json")
+    words = ["--preset", preset, "--kind", kind]
+    for part in ("model", "training"):
+        for name, value in recipe[part].items():
+            if name != "steps" and value != usual[part].get(name):
+                words += ["--set", f"{name}={json.dumps(value)}"]
+    return words
 
 
 def _find(preset: str, kind: str | None) -> Recipe:

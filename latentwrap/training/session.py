@@ -130,7 +130,12 @@ class Session:
 
 
 def _copy_weights(source: LatentModel, target: LatentModel) -> None:
-    if source.checkpoint is not None and source.kind == target.kind:
+    if source.kind != target.kind:
+        raise CheckpointError(
+            f"The checkpoint given as init holds a {source.kind} model, a {target.kind} model is "
+            f"to be trained: pass --kind {source.kind}."
+        )
+    if source.checkpoint is not None:
         target.action_spec.check_environment(source.action_spec.space)
     try:
         target.load_state_dict(source.state_dict())

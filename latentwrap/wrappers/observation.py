@@ -51,7 +51,7 @@ class LatentObservation(gym.ObservationWrapper[FloatArray, Any, Any], RecordCons
         >>> env = gym.make("CarRacing-v3")  # doctest: +SKIP
         >>> env = LatentObservation(env, "car.safetensors")  # doctest: +SKIP
         >>> env.observation_space  # doctest: +SKIP
-        Box(-10.0, 10.0, (80,), float32)
+        Box(-10.0, 10.0, (160,), float32)
 
     Change log:
         * v0.1.0 - Initially added

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from tests.conftest import make_tiny_model
+from tests.conftest import TINY, make_tiny_model
 
 from latentwrap.cli.main import main
 from latentwrap.datasets import Dataset, collect
 from latentwrap.envs import PIXEL_PENDULUM
 from latentwrap.evaluation.verdict import Finding, Level, sum_up
 from latentwrap.models import save_model
+from latentwrap.training import make_recipe
 
 
 @pytest.fixture(autouse=True)
@@ -34,7 +36,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def model(tmp_path: Path, data: Path) -> Path:
     """A checkpoint that says it was trained on the data, episode 1 held out."""
     path = tmp_path / "m.safetensors"
+    recipe = make_recipe("fast", TINY["rssm"], kind="rssm").model_dump(mode="json")
     record = {"dataset": Dataset(data).fingerprint(), "heldout_episodes": [1], "steps": 7}
+    record |= {"recipe": recipe, "seed": 3}
     save_model(path, make_tiny_model(), training=record)
     return path
 
@@ -58,9 +62,11 @@ def test_the_report_lies_in_the_folder_of_the_run(model: Path, data: Path) -> No
     assert "Verdict: " in result.output
     assert f"The page: {folder / 'index.html'}" in result.output
     # An untrained model should be trained for longer.
-    assert f"pretrain {data} -o {model.with_name('m-longer.safetensors')} --steps 14" in (
-        result.output
-    )
+    (again,) = [line for line in result.output.splitlines() if " pretrain " in line]
+    words = shlex.split(again)
+    assert words[:6] == ["latentwrap", "pretrain", str(data), "-o", str(model), "--preset"]
+    assert words[-5:] == ["--seed", "3", "--resume", "--steps", "14"]
+    assert "memory=5" in words
     assert f"latentwrap train {PIXEL_PENDULUM} --model {model} --data {data}" in result.output
 
 
@@ -83,7 +89,7 @@ def test_nothing_is_overwritten_unasked(tmp_path: Path, model: Path, data: Path)
     folder = tmp_path / "report"
     folder.mkdir()
     (folder / "thesis.tex").touch()
-    for words, said in (([], "exists already"), (["--force"], "did not write it")):
+    for words, said in (([], "did not write it"), (["--force"], "did not write it")):
         result = run(model, data, "-o", folder, *words)
         assert result.exit_code == 2
         assert said in result.stderr
@@ -131,4 +137,4 @@ def test_what_to_do_next_follows_from_the_verdict(
     lines = run(model, data).output.partition("\nNext:\n")[2].splitlines()
     assert [line.split()[:2] for line in lines] == [["latentwrap", verb] for verb in verbs]
     if "collect" in verbs:
-        assert lines[-2].endswith("pendulum-more.h5 --steps 1200")
+        assert lines[-2].endswith("pendulum-more.h5 --steps 1200 --size 16x16")

@@ -60,7 +60,7 @@ def test_a_size_goes_all_the_way(
         assert len(report["open_loop"]["moving"]["model"]) == 16
 
 
-@pytest.mark.parametrize("size", ["0", "64x", "64x64x3", "big", "-4"])
+@pytest.mark.parametrize("size", ["0", "64x", "64x64x3", "big", "-4", "7x64"])
 def test_a_size_that_is_none_is_refused(tmp_path: Path, size: str) -> None:
     words = ["collect", PIXEL_PENDULUM, "-o", str(tmp_path / "x.h5"), "--size", size]
     result = CliRunner().invoke(main, words)

@@ -30,6 +30,12 @@ def test_unused_dimensions_do_no_harm() -> None:
     np.testing.assert_allclose(linear_fit(x, y).predict(x), y, atol=1e-4)
 
 
+@pytest.mark.parametrize("x", [np.ones((20, 3)), np.zeros((20, 0))])
+def test_inputs_that_never_vary_predict_the_mean(x: np.ndarray) -> None:
+    y = RNG.normal(size=(20, 2))
+    np.testing.assert_allclose(linear_fit(x, y).predict(x), np.tile(y.mean(0), (20, 1)))
+
+
 def test_mlp_reads_what_least_squares_cannot() -> None:
     x = RNG.uniform(-2, 2, size=(4000, 3)) * [1.0, 100.0, 0.01] + [0.0, 5.0, 1.0]
     y = np.c_[np.sin(2 * x[:, 0]) * x[:, 2], np.full(len(x), 7.0)]

@@ -246,17 +246,17 @@ def test_a_missing_extra_leaves_the_numbers(
 @pytest.mark.usefixtures("undrawn")
 def test_only_a_report_is_replaced(report: QualityReport, tmp_path: Path) -> None:
     folder = ReportFolder(tmp_path / "report")
-    folder.refuse_existing(force=False)
+    folder.prepare(force=False)
     folder.write(report)
     with pytest.raises(OutputExists, match="exists already"):
-        folder.refuse_existing(force=False)
-    folder.refuse_existing(force=True)
+        folder.prepare(force=False)
+    folder.prepare(force=True)
     for content in ("{}", "no JSON"):
         folder.numbers.write_text(content, encoding="utf-8")
         with pytest.raises(OutputExists, match="did not write it"):
-            folder.refuse_existing(force=True)
+            folder.prepare(force=True)
     with pytest.raises(OutputExists, match="did not write it"):
-        ReportFolder(folder.page).refuse_existing(force=True)
+        ReportFolder(folder.page).prepare(force=True)
 
 
 def test_numbers_for_people() -> None:
