@@ -35,7 +35,7 @@ def test_states_are_where_the_ball_is_drawn() -> None:
         np.abs(frame.astype(int) - frame[0, 0]).max(-1)
         * (np.abs(frame.astype(int) - 122).max(-1) > 20)
     )
-    seen = (columns < 26) | (columns > 43)
+    seen = (columns < 20) | (columns > 43)
     assert np.abs(columns[seen].mean() + 0.5 - 64 * x) < 1
     assert np.abs(rows[seen].mean() + 0.5 - 64 * y) < 1
 

@@ -152,3 +152,17 @@ def test_paper_networks_have_the_published_size() -> None:
     assert shapes == published
     mirrored = [tuple(p.shape) for p in networks.decoder.parameters() if p.ndim > 1]
     assert mirrored == [(288, *published[-1][1:]), *published[-2::-1]]
+
+
+def test_weights_have_the_names_that_older_checkpoints_give_them() -> None:
+    frame = FrameSpec(height=64, width=64)
+    paper = PaperNetworks(frame, 24, 10)
+    patch = PatchNetworks(frame, 24, 10, widths=(4, 8, 8), patch=4)
+    expected = {
+        paper: ([0, 2, 4, 6, 8], [1, 3, 5, 7, 9]),
+        patch: ([0, 2, 4, 7], [0, 3, 6, 9]),
+    }
+    for networks, (encoder, decoder) in expected.items():
+        names = [f"encoder.{i}" for i in encoder] + [f"decoder.{i}" for i in decoder]
+        stored = [f"{name}.{what}" for name in names for what in ("weight", "bias")]
+        assert sorted(networks.state_dict()) == sorted(stored)

@@ -23,7 +23,7 @@ CROWD = "latentwrap_test_scenes:Crowd-v0"
 _BACKGROUND, _WALL = (235, 235, 225), (120, 120, 125)
 _COLOURS = ((40, 70, 200), (30, 150, 70), (210, 60, 50))
 _RADIUS = 0.04  # about 5 pixels of 64 across
-_WALL_LEFT, _WALL_RIGHT = 0.42, 0.66
+_WALL_LEFT, _WALL_RIGHT = 0.33, 0.67  # wide enough to hide a ball for several frames
 _PUSH = 0.004
 _SLOWEST, _FASTEST = 0.015, 0.045  # of a free ball's and of the start's speed
 _BITS = 4
@@ -51,7 +51,7 @@ class HiddenBalls(gym.Env):
         # In front of the wall, on its left or right.
         left = rng.random(self.balls) < 0.5
         near, far = _RADIUS, _WALL_LEFT - _RADIUS
-        x = np.where(left, rng.uniform(near, far, self.balls), 1 - rng.uniform(near, 0.3))
+        x = np.where(left, rng.uniform(near, far, self.balls), 1 - rng.uniform(near, far))
         y = rng.uniform(_RADIUS, 1 - _RADIUS, self.balls)
         angle, speed = (
             rng.uniform(0, 2 * np.pi, self.balls),
