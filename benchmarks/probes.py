@@ -8,7 +8,8 @@ R² on 30 test episodes, fitted on 30 others that the model has not seen either:
 and by an MLP, from the filtered latents and from a single-frame encoder, which is the same model
 shown each frame as the first of an episode. `pendulum` is PixelPendulum, also over episodes of
 1,000 steps; `occlusion` and `crowd` are the scenes of tests/support: one ball, or three, that
-pass behind a wall. Hidden is a ball of which nothing shows, for 8 frames at most.
+pass behind a wall. Seen is a ball that shows whole, hidden one of which nothing shows, for 8 frames
+at most.
 """
 
 from __future__ import annotations
@@ -170,9 +171,12 @@ def _parts(name: str, test: BoolArray, rows: Rows) -> Iterator[tuple[str, BoolAr
         yield f"{name}, 10-60", test & (frame >= 10) & (frame < 60)
         yield f"{name}, 150-200", test & (frame >= 150)
         return
-    hidden = rows.states["hidden"][..., int(name.split()[1])]
-    yield f"{name} seen", test & (hidden == 0)
-    yield f"{name} hidden", test & (hidden > 0)
+    hidden, shown = (
+        rows.states[what][..., int(name.split()[1])] > 0 for what in ("hidden", "shown")
+    )
+    yield f"{name} seen", test & shown
+    yield f"{name} partly", test & ~shown & ~hidden
+    yield f"{name} hidden", test & hidden
 
 
 def _long_episodes(

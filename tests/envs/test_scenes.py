@@ -12,7 +12,7 @@ from latentwrap_test_scenes import CROWD, OCCLUSION, HiddenBalls
 def test_a_hidden_ball_changes_no_pixel(scene: str) -> None:
     env = gym.make(scene)
     bare: HiddenBalls = env.unwrapped  # type: ignore[assignment]
-    hidden_frames = 0
+    hidden_frames, area = 0, np.pi * (0.04 * 64) ** 2
     for seed in range(10):
         env.reset(seed=seed)
         for _ in range(200):
@@ -23,6 +23,15 @@ def test_a_hidden_ball_changes_no_pixel(scene: str) -> None:
             positions = bare.position.copy()
             bare.position[hidden] = 9.0  # far outside
             np.testing.assert_array_equal(bare._draw(), frame)
+            shown = info["state"]["shown"] > 0
+            assert not (hidden & shown).any()
+            bare.position[:] = 9.0
+            empty = bare._draw()
+            for ball in np.flatnonzero(shown):
+                bare.position[ball] = positions[ball]
+                changed = (bare._draw() != empty).any(axis=-1).sum()
+                assert 0.9 * area < changed < 2.5 * area  # anti-aliasing adds a rim
+                bare.position[ball] = 9.0
             bare.position = positions
     assert hidden_frames > 100
 

@@ -4,7 +4,8 @@
 `Crowd-v0`: the same, with two free balls of other colours that pass through each other.
 
 Positions are in units of the frame's width, in [0, 1]; velocities in units per step. A ball is
-hidden when not one pixel of it shows; `info["state"]` says for how many frames.
+hidden when not one pixel of it shows, `info["state"]` says for how many frames, and shown when the
+wall covers none of it.
 """
 
 from __future__ import annotations
@@ -86,10 +87,12 @@ class HiddenBalls(gym.Env):
         x = self.position[:, 0]
         covered = (x - margin >= left / self.size) & (x + margin <= right / self.size)
         self.hidden = np.where(covered, self.hidden + 1, 0)
+        shown = (x + margin <= left / self.size) | (x - margin >= right / self.size)
         state = {
             "position": np.float32(self.position.reshape(-1)),
             "velocity": np.float32(self.velocity.reshape(-1)),
             "hidden": np.float32(self.hidden),
+            "shown": np.float32(shown),
         }
         return self._draw(), {"state": state}
 
