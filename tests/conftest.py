@@ -31,6 +31,9 @@ TINY = {
 """Options of models that train in milliseconds, by kind; `discrete` is a form of `rssm`."""
 
 
+STOCHASTIC = [kind for kind in TINY if kind != "deterministic"]
+
+
 def make_tiny_model(
     *,
     kind: str = "rssm",

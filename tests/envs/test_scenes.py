@@ -30,7 +30,7 @@ def test_a_hidden_ball_changes_no_pixel(scene: str) -> None:
             for ball in np.flatnonzero(shown):
                 bare.position[ball] = positions[ball]
                 changed = (bare._draw() != empty).any(axis=-1).sum()
-                assert 0.9 * area < changed < 2.5 * area  # anti-aliasing adds a rim
+                assert 0.9 * area < changed < 3 * area  # anti-aliasing adds a rim
                 bare.position[ball] = 9.0
             bare.position = positions
     assert hidden_frames > 100

@@ -9,6 +9,7 @@ import cloudpickle
 import numpy as np
 import pytest
 import torch
+from tests.conftest import STOCHASTIC, make_tiny_model
 
 from latentwrap import LatentFilter
 from latentwrap.errors import CheckpointError, LatentwrapError
@@ -105,9 +106,12 @@ def test_imagination_of_one_stream_has_no_batch(tiny_model: LatentModel) -> None
     assert latents.imagine(ACTIONS[:, 0]).shape == (5, tiny_model.latent_size)
 
 
-def test_samples_repeat_with_their_seed_and_differ_without(tiny_model: LatentModel) -> None:
+@pytest.mark.parametrize("kind", STOCHASTIC)
+def test_samples_repeat_with_their_seed_and_differ_without(kind: str) -> None:
+    model = make_tiny_model(kind=kind)
+
     def sampled(seed: int) -> np.ndarray:
-        latents = LatentFilter(tiny_model, 4, deterministic=False)
+        latents = LatentFilter(model, 4, deterministic=False)
         for stream in range(4):
             latents.seed(seed + stream, stream)
         return run(latents)

@@ -15,7 +15,7 @@ import pytest
 from gymnasium import spaces
 from gymnasium.utils.env_checker import check_env
 from gymnasium.wrappers import TimeLimit
-from tests.conftest import make_tiny_model
+from tests.conftest import STOCHASTIC, make_tiny_model
 
 from latentwrap import LatentFilter, LatentObservation, load_model
 from latentwrap.envs import PIXEL_PENDULUM
@@ -77,13 +77,15 @@ def test_raw_latents_have_an_unbounded_space(pendulum: gym.Env, tiny_model: Late
     )
 
 
-def test_samples_follow_the_seed_of_reset(pendulum: gym.Env, tiny_model: LatentModel) -> None:
-    env = LatentObservation(pendulum, tiny_model, deterministic=False)
+@pytest.mark.parametrize("kind", STOCHASTIC)
+def test_samples_follow_the_seed_of_reset(pendulum: gym.Env, kind: str) -> None:
+    model = make_tiny_model(kind=kind)
+    env = LatentObservation(pendulum, model, deterministic=False)
     first = rollout(env, seed=1)
     np.testing.assert_array_equal(rollout(env, seed=1), first)
     again, _ = env.reset()
     assert not np.array_equal(again, env.reset()[0])
-    assert not np.array_equal(first, rollout(LatentObservation(pendulum, tiny_model), seed=1))
+    assert not np.array_equal(first, rollout(LatentObservation(pendulum, model), seed=1))
 
 
 def messages_of(check: Any, env: gym.Env) -> list[str]:
