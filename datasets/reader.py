@@ -19,7 +19,7 @@ from latentwrap.datasets.columns import read_columns
 from latentwrap.datasets.episodes import Episode
 from latentwrap.datasets.layout import DatasetInfo, read_info
 from latentwrap.errors import DatasetError, LatentwrapError
-from latentwrap.types import FloatArray, Frames
+from latentwrap.types import FloatArray, Frames, IntArray
 
 _FILTERS = {"32004": "LZ4", "32015": "Zstd", "32001": "Blosc", "32026": "Blosc2"}
 
@@ -115,6 +115,17 @@ class Dataset:
         """Hold all frames in memory, `frame_bytes` of it."""
         if self._memory is None:
             self._memory = self.frames(slice(0, self.num_frames))
+
+    def rows(self, episodes: IntArray) -> IntArray:
+        """Numbers of all rows of episodes, one after the other; int64."""
+        ends = self.starts + self.lengths
+        return np.concatenate([np.arange(self.starts[e], ends[e]) for e in episodes])
+
+    def spread_frames(self, episodes: IntArray, count: int) -> Frames:
+        """At most `count` frames, evenly spaced over episodes; uint8 (n, H, W, C)."""
+        rows = self.rows(episodes)
+        chosen = rows[np.unique(np.linspace(0, len(rows) - 1, count).astype(np.int64))]
+        return np.concatenate([self.frames(slice(row, row + 1)) for row in chosen.tolist()])
 
     def episode(self, number: int) -> Episode:
         """One whole episode, without the padding."""

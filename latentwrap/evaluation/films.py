@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from latentwrap.datasets import Dataset
-from latentwrap.evaluation.stretches import filter_beliefs, read_stretches
+from latentwrap.evaluation.stretches import read_stretches
 from latentwrap.models import LatentModel
 from latentwrap.pixels import tile
 from latentwrap.seeding import torch_generator
-from latentwrap.training.statistics import check_dataset
+from latentwrap.training.statistics import check_dataset, filter_beliefs
 from latentwrap.types import Frame, Frames, IntArray
 
 STEPS = 48

@@ -11,7 +11,7 @@ from latentwrap.datasets import Dataset, WindowSampler
 from latentwrap.models import LatentModel
 from latentwrap.seeding import numpy_generator, torch_generator
 from latentwrap.training.statistics import check_dataset
-from latentwrap.training.trainer import to_tensors
+from latentwrap.training.trainer import draw_noise, to_tensors
 from latentwrap.types import IntArray
 
 ACTIVE = 0.01
@@ -83,8 +83,7 @@ def measure_windows(model: LatentModel, dataset: Dataset, episodes: IntArray) ->
     kl, count = np.zeros(0), 0
     for batch in sampler.fixed(_WINDOWS):
         windows = to_tensors(batch, model.device)
-        shape = (*windows.frames.shape[:2], model.loss_noise_size)
-        noise = torch.randn(shape, generator=generator).to(model.device)
+        noise = draw_noise(model, windows, generator)
         loss = model.loss(windows, noise)
         size = len(windows.frames)
         for name, term in {**loss.terms, "loss": loss.total}.items():

@@ -14,12 +14,10 @@ from latentwrap.errors import DatasetError
 from latentwrap.evaluation.stretches import (
     Stretches,
     choose_episodes,
-    filter_beliefs,
     read_stretches,
-    spread_frames,
 )
 from latentwrap.models import LatentModel, map_belief
-from latentwrap.training.statistics import check_dataset
+from latentwrap.training.statistics import check_dataset, filter_beliefs
 from latentwrap.types import AnyArray, BoolArray, Frame, Frames, IntArray
 
 PREDICTORS = ("model", "copy", "mean")
@@ -127,7 +125,7 @@ class Reference:
     @classmethod
     def of(cls, dataset: Dataset) -> Reference:
         """Over frames spread evenly over a dataset."""
-        frames = spread_frames(dataset, np.arange(dataset.num_episodes), _REFERENCES)
+        frames = dataset.spread_frames(np.arange(dataset.num_episodes), _REFERENCES)
         mean = np.rint(frames.mean(axis=0, dtype=np.float32)).astype(np.uint8)
         return cls(mean, np.median(frames, axis=0).astype(np.uint8))
 

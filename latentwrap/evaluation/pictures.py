@@ -12,19 +12,16 @@ from latentwrap.datasets import Episode
 from latentwrap.extras import require
 from latentwrap.models import LatentModel
 from latentwrap.pixels import tile
+from latentwrap.training.statistics import filter_beliefs
 from latentwrap.types import Frame, Frames
 
 
 @torch.inference_mode()
 def reconstruct_episode(model: LatentModel, episode: Episode) -> Frames:
     """What the filtered beliefs of an episode expect to see, uint8 (T+1, H, W, C)."""
-    frames = torch.from_numpy(episode.frames).to(model.device)
-    actions = torch.from_numpy(model.action_spec.encode(episode.actions)).to(model.device)
-    belief = model.initial(frames[:1])
-    decoded = [model.decode(belief)]
-    for action, frame in zip(actions, frames[1:], strict=True):
-        belief = model.filter(belief, action[None], frame[None])
-        decoded.append(model.decode(belief))
+    frames = torch.from_numpy(episode.frames)[None]
+    actions = torch.from_numpy(model.action_spec.encode(episode.actions))[None]
+    decoded = [model.decode(belief) for belief in filter_beliefs(model, frames, actions)]
     reconstruction: Frames = torch.cat(decoded).cpu().numpy()
     return reconstruction
 

@@ -47,7 +47,7 @@ def probe_states(
         raise DatasetError(
             "A probe requires at least one episode to fit and one to test, got none."
         )
-    fit_rows, test_rows = _rows(dataset, fit), _rows(dataset, test)
+    fit_rows, test_rows = dataset.rows(fit), dataset.rows(test)
     fit_latents = np.concatenate(list(filter_episodes(model, dataset, fit)))
     test_latents = np.concatenate(list(filter_episodes(model, dataset, test)))
     scores: dict[str, float] = {}
@@ -56,10 +56,3 @@ def probe_states(
         for index, score in enumerate(r_squared(predicted, column[test_rows])):
             scores[f"{name}[{index}]"] = float(score)
     return ProbeResult(scores, len(fit_rows), len(test_rows))
-
-
-def _rows(dataset: Dataset, episodes: IntArray) -> IntArray:
-    ranges = [
-        np.arange(dataset.starts[e], dataset.starts[e] + dataset.lengths[e]) for e in episodes
-    ]
-    return np.concatenate(ranges)

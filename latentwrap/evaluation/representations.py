@@ -10,7 +10,7 @@ from torch import Tensor
 
 from latentwrap.datasets import Dataset
 from latentwrap.evaluation.pca import PCA, pca_fit
-from latentwrap.evaluation.stretches import read_stretches, rows_of
+from latentwrap.evaluation.stretches import read_stretches
 from latentwrap.models import LatentModel
 from latentwrap.training.statistics import check_dataset, filter_sequences
 from latentwrap.types import AnyArray, FloatArray, Frames, IntArray
@@ -74,7 +74,7 @@ def fit_frame_pca(
     """
     pixels = STACK * int(np.prod(dataset.info.frame.shape))
     affordable = max(2 * count, _PCA_BYTES // (4 * pixels))
-    chosen = generator.permutation(rows_of(dataset, episodes))[: min(_PCA_ROWS, affordable)]
+    chosen = generator.permutation(dataset.rows(episodes))[: min(_PCA_ROWS, affordable)]
     first = dataset.starts[np.searchsorted(dataset.starts, chosen, side="right") - 1]
     stacks = np.stack(
         [_stack_ending_at(dataset, row, start) for row, start in zip(chosen, first, strict=True)]

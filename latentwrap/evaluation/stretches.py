@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -12,7 +11,7 @@ from torch import Tensor
 
 from latentwrap.datasets import Dataset
 from latentwrap.models import LatentModel
-from latentwrap.types import Frames, IntArray
+from latentwrap.types import IntArray
 
 _BYTES_AT_ONCE = 100 * 1024**2
 
@@ -76,39 +75,6 @@ def read_stretches(
         batch = grown
     if batch:
         yield _read(model, dataset, episodes[batch], lengths[batch])
-
-
-@torch.inference_mode()
-def filter_beliefs(model: LatentModel, frames: Tensor, actions: Tensor) -> Iterator[Any]:
-    """The mean belief after each frame of sequences.
-
-    Args:
-        model: the model.
-        frames: uint8 (B, T+1, H, W, C).
-        actions: encoded, float32 (B, T, A).
-
-    Yields:
-        T+1 beliefs of B.
-    """
-    device = model.device
-    belief = model.initial(frames[:, 0].to(device))
-    yield belief
-    for t in range(actions.shape[1]):
-        belief = model.filter(belief, actions[:, t].to(device), frames[:, t + 1].to(device))
-        yield belief
-
-
-def spread_frames(dataset: Dataset, episodes: IntArray, count: int) -> Frames:
-    """At most `count` frames, evenly spaced over episodes; uint8 (n, H, W, C)."""
-    rows = rows_of(dataset, episodes)
-    chosen = rows[np.unique(np.linspace(0, len(rows) - 1, count).astype(np.int64))]
-    return np.concatenate([dataset.frames(slice(row, row + 1)) for row in chosen.tolist()])
-
-
-def rows_of(dataset: Dataset, episodes: IntArray) -> IntArray:
-    """Numbers of all rows of episodes, int64."""
-    starts, ends = dataset.starts[episodes], dataset.starts[episodes] + dataset.lengths[episodes]
-    return np.concatenate([np.arange(a, b) for a, b in zip(starts, ends, strict=True)])
 
 
 def _read(model: LatentModel, dataset: Dataset, episodes: IntArray, lengths: IntArray) -> Stretches:

@@ -16,7 +16,7 @@ from latentwrap.seeding import child_seeds, numpy_generator, torch_generator
 from latentwrap.training.memory import MemoryEstimate, estimate_memory
 from latentwrap.training.recipes import Recipe
 from latentwrap.training.trainer import Trainer, to_tensors
-from latentwrap.types import AnyArray, FloatArray, Frames, IntArray
+from latentwrap.types import AnyArray, FloatArray, IntArray
 
 _PRELOAD_BYTES = 2 * 1024**3
 _FRAMES_SHOWN = 1000
@@ -97,17 +97,11 @@ class Session:
 
     def _show_data(self, model: LatentModel) -> None:
         """Let the model take means and scales from the training episodes."""
-        model.fit_frames(torch.from_numpy(self._some_frames()))
+        frames = self.dataset.spread_frames(self.split.train, _FRAMES_SHOWN)
+        model.fit_frames(torch.from_numpy(frames))
         if self.dataset.rewards is not None:
             rewards = self._training_rewards(self.dataset.rewards)
             model.fit_rewards(float(np.mean(rewards)), float(np.std(rewards)))
-
-    def _some_frames(self) -> Frames:
-        """Evenly spaced frames of the training episodes, uint8 (N, H, W, C)."""
-        first, lengths = self.dataset.starts, self.dataset.lengths
-        rows = np.concatenate([first[e] + np.arange(lengths[e]) for e in self.split.train])
-        chosen = rows[np.linspace(0, len(rows) - 1, min(len(rows), _FRAMES_SHOWN)).astype(int)]
-        return np.concatenate([self.dataset.frames(slice(row, row + 1)) for row in chosen])
 
     def _training_rewards(self, rewards: FloatArray) -> AnyArray:
         """Rewards of the training episodes, without the padding of their last rows."""

@@ -83,13 +83,28 @@ def filter_sequences(model: LatentModel, frames: Tensor, actions: Tensor) -> Ten
     Returns:
         float32 (B, T+1, d).
     """
+    beliefs = filter_beliefs(model, frames, actions)
+    return torch.stack([model.latent(belief) for belief in beliefs], dim=1)
+
+
+@torch.inference_mode()
+def filter_beliefs(model: LatentModel, frames: Tensor, actions: Tensor) -> Iterator[Any]:
+    """The mean belief after each frame of sequences.
+
+    Args:
+        model: the model.
+        frames: uint8 (B, T+1, H, W, C).
+        actions: encoded, float32 (B, T, A).
+
+    Yields:
+        T+1 beliefs of B.
+    """
     device = model.device
     belief = model.initial(frames[:, 0].to(device))
-    latents = [model.latent(belief)]
+    yield belief
     for t in range(actions.shape[1]):
         belief = model.filter(belief, actions[:, t].to(device), frames[:, t + 1].to(device))
-        latents.append(model.latent(belief))
-    return torch.stack(latents, dim=1)
+        yield belief
 
 
 def latent_statistics(model: LatentModel, dataset: Dataset, episodes: IntArray) -> LatentNormalizer:

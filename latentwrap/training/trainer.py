@@ -69,7 +69,7 @@ class Trainer:
             TrainingDiverged: the loss or its gradient is not finite; the weights are untouched.
         """
         windows = to_tensors(self._sampler.sample(), self.model.device)
-        loss = self.model.loss(windows, self._draw_noise(windows, self._noise))
+        loss = self.model.loss(windows, draw_noise(self.model, windows, self._noise))
         self._optimizer.zero_grad(set_to_none=True)
         loss.total.backward()  # type: ignore[no-untyped-call]
         self._check_finite(loss.total.detach(), self._clip_gradients())
@@ -92,7 +92,7 @@ class Trainer:
         count = 0
         for batch in self._heldout.fixed(self._config.heldout_windows):
             windows = to_tensors(batch, self.model.device)
-            loss = self.model.loss(windows, self._draw_noise(windows, noise))
+            loss = self.model.loss(windows, draw_noise(self.model, windows, noise))
             size = len(windows.frames)
             for name, term in {**loss.terms, "loss": loss.total}.items():
                 sums[name] = sums.get(name, 0.0) + float(term) * size
@@ -133,10 +133,6 @@ class Trainer:
     def _weights(self) -> dict[str, Tensor]:
         return {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
 
-    def _draw_noise(self, windows: WindowTensors, generator: torch.Generator) -> Tensor:
-        shape = (*windows.frames.shape[:2], self.model.loss_noise_size)
-        return torch.randn(shape, generator=generator).to(self.model.device)
-
     def _clip_gradients(self) -> Tensor:
         limit = self._config.max_grad_norm
         parameters = list(self.model.parameters())
@@ -148,6 +144,12 @@ class Trainer:
                 f"The loss became {float(loss):g} (gradient norm {float(gradient):g}) in step "
                 f"{self.steps_done + 1} of training: try a smaller learning_rate."
             )
+
+
+def draw_noise(model: LatentModel, windows: WindowTensors, generator: torch.Generator) -> Tensor:
+    """The noise that the loss of windows takes, float32 (B, L+1, `loss_noise_size`)."""
+    shape = (*windows.frames.shape[:2], model.loss_noise_size)
+    return torch.randn(shape, generator=generator).to(model.device)
 
 
 def to_tensors(windows: Windows, device: torch.device) -> WindowTensors:

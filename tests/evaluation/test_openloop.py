@@ -13,9 +13,10 @@ from tests.evaluation.dots import BRIGHT, DARK, DotModel, write_dots
 from latentwrap.datasets import Dataset
 from latentwrap.errors import DatasetError
 from latentwrap.evaluation.openloop import NO_ERROR, Reference, moving_region, open_loop, psnr
-from latentwrap.evaluation.stretches import filter_beliefs, read_stretches
+from latentwrap.evaluation.stretches import read_stretches
 from latentwrap.models import LatentModel, map_belief
 from latentwrap.seeding import numpy_generator
+from latentwrap.training.statistics import filter_beliefs
 
 
 @pytest.fixture(scope="module")
