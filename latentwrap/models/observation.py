@@ -33,6 +33,8 @@ class ObservationConfig(Config):
         decoder_var: variance of p(x|z), in squared units of [0, 1] pixels.
         decoded_fraction: share of the frames in a batch that are reconstructed, drawn anew for
             every update; their loss counts for all.
+        blurred_weight: what errors of blurred frames count beside those of the pixels. Positions
+            are then closer to linear in the latents; small latents of small frames gain most.
         image_weight, reward_weight: factors of the loss terms.
         rewards: learn p(r|z, a, z').
         standardize_rewards: learn rewards minus their mean over their standard deviation.
@@ -49,6 +51,7 @@ class ObservationConfig(Config):
     standardize_frames: bool = False
     decoder_var: float = Field(0.1, gt=0)
     decoded_fraction: float = Field(1.0, gt=0, le=1)
+    blurred_weight: float = Field(0.0, ge=0)
     image_weight: float = Field(1.0, ge=0)
     reward_weight: float = Field(1.0, ge=0)
     rewards: bool = True
@@ -191,9 +194,15 @@ class ObservationModel(LatentModel):
 
 
 def _pixel_networks(config: ObservationConfig, frame: FrameSpec, latent: int) -> PixelNetworks:
-    standardize = config.standardize_frames
+    standardize, blurred_weight = config.standardize_frames, config.blurred_weight
     if config.network == "paper":
-        return PaperNetworks(frame, config.features, latent, standardize=standardize)
+        return PaperNetworks(
+            frame,
+            config.features,
+            latent,
+            standardize=standardize,
+            blurred_weight=blurred_weight,
+        )
     return PatchNetworks(
         frame,
         config.features,
@@ -201,4 +210,5 @@ def _pixel_networks(config: ObservationConfig, frame: FrameSpec, latent: int) ->
         widths=config.widths,
         patch=config.patch,
         standardize=standardize,
+        blurred_weight=blurred_weight,
     )

@@ -40,6 +40,7 @@ class PixelNetworks(nn.Module, ABC):
         patch: side of a patch in pixels.
         widest: channels of the largest feature map, which has a place for every patch.
         standardize: hold standardised pixels; `fit` sets mean and scale.
+        blurred_weight: what errors of blurred frames count beside those of the pixels.
 
     Raises:
         ConfigError: the frame is too small.
@@ -49,8 +50,18 @@ class PixelNetworks(nn.Module, ABC):
     decoder: nn.Module
     mean: Tensor
     scale: Tensor
+    blur_rows: Tensor
+    blur_columns: Tensor
 
-    def __init__(self, frame: FrameSpec, patch: int, *, widest: int, standardize: bool) -> None:
+    def __init__(
+        self,
+        frame: FrameSpec,
+        patch: int,
+        *,
+        widest: int,
+        standardize: bool,
+        blurred_weight: float,
+    ) -> None:
         super().__init__()
         if min(frame.height, frame.width) < SMALLEST_SIDE:
             raise ConfigError(
@@ -58,9 +69,13 @@ class PixelNetworks(nn.Module, ABC):
                 f"got {frame.height}x{frame.width}: collect larger ones."
             )
         self._frame, self._patch, self._standardize = frame, patch, standardize
+        self._blurred_weight = blurred_weight
         self.rows, self.columns = -(-frame.height // patch), -(-frame.width // patch)
         depth = max(widest, self.pixel_depth)
         self._frames_at_once = max(1, _LARGEST_BLOCK // (4 * depth * self.rows * self.columns))
+        if blurred_weight:
+            self.register_buffer("blur_rows", _gaussian(self.rows), persistent=False)
+            self.register_buffer("blur_columns", _gaussian(self.columns), persistent=False)
         if standardize:
             self.register_buffer("mean", torch.zeros(self.rows, self.columns, self.pixel_depth))
             self.register_buffer("scale", torch.ones(()))
@@ -114,14 +129,32 @@ class PixelNetworks(nn.Module, ABC):
         return self._in_blocks(self.decoder, latents)
 
     def squared_error(self, latents: Tensor, frames: Tensor) -> Tensor:
-        """Σ (mean − x)² over the pixels in [0, 1] of uint8 frames given latents; a scalar."""
+        """Σ (mean − x)² over the pixels in [0, 1] of uint8 frames given latents; a scalar.
+
+        To it comes `blurred_weight` times the squared error of blurred frames: sums over the
+        patches, blurred by a Gaussian whose standard deviation is a patch. To the pixels, an
+        object that is expected beside its place is as wrong as one that is expected far away;
+        to the blurred frames it is less so, and latents learn where things are close together.
+        """
         size = self._block_size(len(latents), latents.device)
         errors = [
-            F.mse_loss(self.decoder(z), self.pixels(x), reduction="sum")
+            self._squared_error(self.decoder(z), self.pixels(x))
             for z, x in zip(torch.split(latents, size), torch.split(frames, size), strict=True)
         ]
         error = torch.stack(errors).sum()
         return error * self.scale.square() if self._standardize else error
+
+    def _squared_error(self, mean: Tensor, pixels: Tensor) -> Tensor:
+        error = F.mse_loss(mean, pixels, reduction="sum")
+        if not self._blurred_weight:
+            return error
+        by_colour = (mean - pixels).view(
+            len(mean), self._patch**2, self._frame.channels, self.rows, self.columns
+        )
+        # Over the patch's side: noise of all its pixels keeps its variance.
+        sums = by_colour.sum(dim=1) / self._patch
+        blurred: Tensor = self.blur_rows @ sums @ self.blur_columns
+        return error + self._blurred_weight * blurred.square().sum()
 
     def _patches(self, frames: Tensor) -> Tensor:
         """uint8 (N, rows, columns, patch² C)."""
@@ -151,13 +184,21 @@ class PaperNetworks(PixelNetworks):
         frame: what the frames look like.
         features: size of the encoder's output.
         latent: size of the decoder's input.
-        standardize: hold standardised pixels.
+        standardize, blurred_weight: as of `PixelNetworks`.
     """
 
     def __init__(
-        self, frame: FrameSpec, features: int, latent: int, *, standardize: bool = False
+        self,
+        frame: FrameSpec,
+        features: int,
+        latent: int,
+        *,
+        standardize: bool = False,
+        blurred_weight: float = 0.0,
     ) -> None:
-        super().__init__(frame, 2, widest=32, standardize=standardize)
+        super().__init__(
+            frame, 2, widest=32, standardize=standardize, blurred_weight=blurred_weight
+        )
         half = (self.rows, self.columns)  # (H/2, W/2)
         quarter = _halved(half)
         eighth = _halved(quarter)
@@ -198,7 +239,7 @@ class PatchNetworks(PixelNetworks):
         latent: size of the decoder's input.
         widths: channels on the grid of patches and on each grid of half its size.
         patch: side of a patch in pixels.
-        standardize: hold standardised pixels.
+        standardize, blurred_weight: as of `PixelNetworks`.
     """
 
     def __init__(
@@ -210,8 +251,15 @@ class PatchNetworks(PixelNetworks):
         widths: Sequence[int],
         patch: int,
         standardize: bool = False,
+        blurred_weight: float = 0.0,
     ) -> None:
-        super().__init__(frame, patch, widest=widths[0], standardize=standardize)
+        super().__init__(
+            frame,
+            patch,
+            widest=widths[0],
+            standardize=standardize,
+            blurred_weight=blurred_weight,
+        )
         sizes = [(self.rows, self.columns)]
         for _ in widths[1:]:
             sizes.append(_halved(sizes[-1]))
@@ -315,6 +363,14 @@ def _halved(size: tuple[int, int]) -> tuple[int, int]:
 
 def _activation() -> nn.Module:
     return nn.LeakyReLU(_SLOPE, inplace=True)
+
+
+def _gaussian(count: int) -> Tensor:
+    """Blurs vectors of `count` numbers by a Gaussian of std 1 whose squares sum to 1."""
+    places = torch.arange(count, dtype=torch.float32)
+    # ∫ exp(−d²) dd = √π
+    kernel: Tensor = (-0.5 * (places[:, None] - places).square()).exp() / math.pi**0.25
+    return kernel
 
 
 def _rows(weight: Tensor) -> Tensor:

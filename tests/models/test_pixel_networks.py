@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import cv2
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -123,6 +125,45 @@ def test_squared_error_is_that_of_pixels_in_the_unit_interval(*, standardize: bo
         unit = scale.float() if standardize else 1.0
         expected = ((mean - pixels) * unit).square().sum()
         torch.testing.assert_close(networks.squared_error(latents, frames), expected)
+
+
+@pytest.mark.parametrize("standardize", [False, True])
+def test_blurred_errors_are_those_of_sums_over_patches(*, standardize: bool) -> None:
+    size, weight = (16, 24, 3), 0.7
+    frames, latents = random_frames(size), torch.randn(3, 10)
+    frame, generator = spec(size), torch.Generator().manual_seed(0)
+    networks = PatchNetworks(
+        frame, 24, 10, widths=(4,), patch=4, standardize=standardize, blurred_weight=weight
+    )
+    initialize(networks, generator)
+    networks.fit(frames)
+    scale = networks.scale if standardize else torch.ones(())
+    error = scale * (networks.decode(latents) - networks.pixels(frames))
+    # The pixels of a patch are its channels, in the order (row, column, colour).
+    sums = error.view(3, 16, 3, 4, 6).sum(dim=1) / 4
+    expected = error.square().sum()
+    for image in sums.flatten(0, 1).detach().double().numpy():
+        # OpenCV's kernel sums to 1; ours has squares that sum to 1, 2√π times that of a std of 1.
+        blurred = cv2.GaussianBlur(image, (13, 13), 1.0, borderType=cv2.BORDER_CONSTANT)
+        blurred *= 2 * np.pi**0.5
+        expected = expected + weight * float(np.square(blurred).sum())
+    torch.testing.assert_close(networks.squared_error(latents, frames), expected)
+
+
+def test_a_blurred_frame_forgives_what_is_nearly_right() -> None:
+    frames = torch.zeros(3, 64, 64, 1, dtype=torch.uint8)
+    for count, column in enumerate((8, 16, 48)):
+        frames[count, 24:32, column : column + 8] = 255
+    errors = {}
+    for weight in (0.0, 1.0):
+        networks = PatchNetworks(
+            spec((64, 64, 1)), 4, 4, widths=(4,), patch=8, blurred_weight=weight
+        )
+        networks.decoder = nn.Identity()
+        first = networks.pixels(frames[:1])
+        errors[weight] = [float(networks.squared_error(first, f[None])) for f in frames[1:]]
+    assert errors[0.0][0] == errors[0.0][1] == 128
+    assert errors[1.0][0] < 0.7 * errors[1.0][1]
 
 
 def test_blocks_give_what_the_whole_gives(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 `Occlusion-v0`: one ball, pushed by the action, bounces in a box with a wall across it.
 `Crowd-v0`: the same, with two free balls of other colours that pass through each other.
+`Hover-v0`: the frames of `Occlusion-v0`, and a reward for keeping the ball behind the wall.
 
 Positions are in units of the frame's width, in [0, 1]; velocities in units per step. A ball is
 hidden when not one pixel of it shows, `info["state"]` says for how many frames, and shown when the
@@ -36,13 +37,22 @@ class HiddenBalls(gym.Env):
     Args:
         balls: how many; the action pushes the first.
         size: height and width of the frame in pixels.
+        hover: reward minus the distance of the first ball from the middle of the wall; without,
+            nothing, since a reward would tell a model where a hidden ball is.
         render_mode: `None` or `"rgb_array"`.
     """
 
     metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array"], "render_fps": 20}
 
-    def __init__(self, balls: int = 1, size: int = 64, render_mode: str | None = None) -> None:
-        self.balls, self.size, self.render_mode = balls, size, render_mode
+    def __init__(
+        self,
+        balls: int = 1,
+        size: int = 64,
+        *,
+        hover: bool = False,
+        render_mode: str | None = None,
+    ) -> None:
+        self.balls, self.size, self.hover, self.render_mode = balls, size, hover, render_mode
         self.observation_space = spaces.Box(0, 255, (size, size, 3), np.uint8)
         self.action_space = spaces.Box(-1, 1, (2,), np.float32)
 
@@ -74,8 +84,8 @@ class HiddenBalls(gym.Env):
         self.position = np.where(over, 2 * high - self.position, self.position)
         self.velocity = np.where(under | over, -self.velocity, self.velocity)
         frame, info = self._see()
-        # A reward would tell a model where a hidden ball is.
-        return frame, 0.0, False, False, info
+        reward = -float(np.linalg.norm(self.position[0] - 0.5)) if self.hover else 0.0
+        return frame, reward, False, False, info
 
     def render(self) -> Any:
         return self._draw()
@@ -110,3 +120,4 @@ class HiddenBalls(gym.Env):
 
 register("Occlusion-v0", HiddenBalls, max_episode_steps=200)
 register("Crowd-v0", HiddenBalls, max_episode_steps=200, kwargs={"balls": 3})
+register("Hover-v0", HiddenBalls, max_episode_steps=200, kwargs={"hover": True})
