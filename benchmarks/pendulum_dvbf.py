@@ -43,7 +43,8 @@ OPTIONS: dict[str, Any] = {
     "batch_size": 32,
     "window": FRAMES - 1,
     "rewards": False,
-    "decoder_var": 0.05,
+    "decoder_var": 0.1,
+    "blurred_weight": 1.0,
 }
 _BITS = 4
 
@@ -110,7 +111,7 @@ def main() -> None:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
     parser.add_argument("--steps", type=int, default=2000, help="updates of the default model")
-    parser.add_argument("--small-steps", type=int, default=8000, help="of 3 dimensions")
+    parser.add_argument("--small-steps", type=int, default=15_000, help="of 3 dimensions")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", action="store_true", help="end with one line of JSON")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, cast
 
 import torch
 from torch import Tensor, nn
@@ -46,6 +47,13 @@ class GaussianHead(nn.Module):
         joined = inputs[0] if len(inputs) == 1 else torch.cat(inputs, dim=-1)
         mean, raw = self.net(joined).chunk(2, dim=-1)
         return Gaussian(mean, F.softplus(raw) + self.min_std)
+
+    @torch.no_grad()
+    def start_at_std(self, std: float) -> None:
+        """Let the standard deviation be about `std` (plus `min_std`) before training."""
+        raw = cast(nn.Linear, self.net[-1]).bias.chunk(2)[1]
+        # softplus(log(eˢ − 1)) = s
+        raw.fill_(math.log(math.expm1(std)))
 
 
 class CategoricalHead(nn.Module):

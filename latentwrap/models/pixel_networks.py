@@ -12,6 +12,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from latentwrap.errors import ConfigError
+from latentwrap.models.convolutions import (
+    Doubled,
+    FirstConv,
+    FromVector,
+    LastConv,
+    ToVector,
+    doubling,
+    halved,
+)
 from latentwrap.pixels import FrameSpec
 from latentwrap.pixels.frames import SMALLEST_SIDE
 
@@ -200,11 +209,11 @@ class PaperNetworks(PixelNetworks):
             frame, 2, widest=32, standardize=standardize, blurred_weight=blurred_weight
         )
         half = (self.rows, self.columns)  # (H/2, W/2)
-        quarter = _halved(half)
-        eighth = _halved(quarter)
-        sixteenth = _halved(eighth)
+        quarter = halved(half)
+        eighth = halved(quarter)
+        sixteenth = halved(eighth)
         self.encoder = nn.Sequential(
-            _FirstConv(frame.channels, 32),  # (32, H/2, W/2)
+            FirstConv(frame.channels, 32),  # (32, H/2, W/2)
             _activation(),
             nn.Conv2d(32, 64, 3, 2, 1),  # (64, H/4, W/4)
             _activation(),
@@ -212,20 +221,20 @@ class PaperNetworks(PixelNetworks):
             _activation(),
             nn.Conv2d(128, 256, 3, 2, 1),  # (256, H/16, W/16)
             _activation(),
-            _ToVector(256, features, sixteenth),  # (features,)
+            ToVector(256, features, sixteenth),  # (features,)
             _activation(),
         )
         self.decoder = nn.Sequential(
             nn.Identity(),  # the names of the weights are those of older checkpoints
-            _FromVector(latent, 256, sixteenth),  # (256, H/16, W/16)
+            FromVector(latent, 256, sixteenth),  # (256, H/16, W/16)
             _activation(),
-            _doubling(256, 128, sixteenth, eighth),  # (128, H/8, W/8)
+            doubling(256, 128, sixteenth, eighth),  # (128, H/8, W/8)
             _activation(),
-            _doubling(128, 64, eighth, quarter),  # (64, H/4, W/4)
+            doubling(128, 64, eighth, quarter),  # (64, H/4, W/4)
             _activation(),
-            _doubling(64, 32, quarter, half),  # (32, H/2, W/2)
+            doubling(64, 32, quarter, half),  # (32, H/2, W/2)
             _activation(),
-            _LastConv(32, frame.channels),  # (C, H, W), in patches of 2×2
+            LastConv(32, frame.channels),  # (C, H, W), in patches of 2×2
             _activation(),
         )
 
@@ -262,7 +271,7 @@ class PatchNetworks(PixelNetworks):
         )
         sizes = [(self.rows, self.columns)]
         for _ in widths[1:]:
-            sizes.append(_halved(sizes[-1]))
+            sizes.append(halved(sizes[-1]))
         smallest = (widths[-1], *sizes[-1])
         encoder: list[nn.Module] = [nn.Conv2d(self.pixel_depth, widths[0], 1), _activation()]
         for before, after in pairwise(widths):
@@ -274,91 +283,9 @@ class PatchNetworks(PixelNetworks):
             _activation(),
         ]
         for (before, after), size in zip(pairwise(widths[::-1]), sizes[-2::-1], strict=True):
-            decoder += [nn.Conv2d(before, 4 * after, 3, 1, 1), _Doubled(size), _activation()]
+            decoder += [nn.Conv2d(before, 4 * after, 3, 1, 1), Doubled(size), _activation()]
         self.encoder = nn.Sequential(*encoder)
         self.decoder = nn.Sequential(*decoder, nn.Conv2d(widths[0], self.pixel_depth, 1))
-
-
-class _FirstConv(nn.Conv2d):
-    """A 5×5 convolution of stride 2 on frames, computed on their 2×2 patches.
-
-    y[i] = Σ_k w[k] x[2i + k − 2], and the pixel 2i + k − 2 is pixel a of patch i + u − 1 where
-    k = 2u + a: a 3×3 convolution of stride 1 over four times the channels.
-    """
-
-    def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__(inputs, outputs, 5, 2, 2)
-
-    def forward(self, pixels: Tensor) -> Tensor:
-        outputs, inputs = self.weight.shape[:2]
-        taps = F.pad(self.weight, (0, 1, 0, 1)).view(outputs, inputs, 3, 2, 3, 2)
-        kernel = taps.permute(0, 3, 5, 1, 2, 4).reshape(outputs, 4 * inputs, 3, 3)
-        return F.conv2d(pixels, kernel, self.bias, padding=1)
-
-
-class _LastConv(nn.ConvTranspose2d):
-    """A 5×5 transposed convolution of stride 2 whose output is in 2×2 patches.
-
-    y[2i + a] = Σ_u w[4 − 2u + a] x[i + u − 1]: a 3×3 convolution with four times the outputs.
-    """
-
-    def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__(inputs, outputs, 5, 2, 2, 1)
-
-    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
-        inputs, outputs = self.weight.shape[:2]
-        taps = F.pad(self.weight, (0, 1, 0, 1)).view(inputs, outputs, 3, 2, 3, 2)
-        kernel = taps.flip(2, 4).permute(3, 5, 1, 0, 2, 4).reshape(4 * outputs, inputs, 3, 3)
-        bias = None if self.bias is None else self.bias.repeat(4)
-        return F.conv2d(x, kernel, bias, padding=1)
-
-
-class _ToVector(nn.Conv2d):
-    """A convolution as large as its input: one product of matrices."""
-
-    def __init__(self, inputs: int, outputs: int, size: tuple[int, int]) -> None:
-        super().__init__(inputs, outputs, size)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.linear(x.permute(0, 2, 3, 1).flatten(1), _rows(self.weight), self.bias)
-
-
-class _FromVector(nn.ConvTranspose2d):
-    """A transposed convolution of a single place: one product of matrices."""
-
-    def __init__(self, inputs: int, outputs: int, size: tuple[int, int]) -> None:
-        super().__init__(inputs, outputs, size)
-
-    def forward(self, z: Tensor) -> Tensor:  # type: ignore[override]
-        height, width = self.weight.shape[2:]
-        maps = F.linear(z, _rows(self.weight).T).view(len(z), height, width, -1)
-        if self.bias is not None:
-            maps = maps + self.bias
-        return maps.permute(0, 3, 1, 2)
-
-
-class _Doubled(nn.PixelShuffle):
-    """Four channels become one of twice the size, less the row or column that an odd one adds."""
-
-    def __init__(self, size: tuple[int, int]) -> None:
-        super().__init__(2)
-        self._height, self._width = size
-
-    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - torch's name
-        return super().forward(input)[:, :, : self._height, : self._width]
-
-
-def _doubling(
-    inputs: int, outputs: int, before: tuple[int, int], after: tuple[int, int]
-) -> nn.ConvTranspose2d:
-    """The mirror of a 3×3 convolution of stride 2 that made `before` out of `after`."""
-    extra = (after[0] - 2 * before[0] + 1, after[1] - 2 * before[1] + 1)
-    return nn.ConvTranspose2d(inputs, outputs, 3, 2, 1, extra)
-
-
-def _halved(size: tuple[int, int]) -> tuple[int, int]:
-    """What a convolution of stride 2 makes of a size."""
-    return -(-size[0] // 2), -(-size[1] // 2)
 
 
 def _activation() -> nn.Module:
@@ -371,11 +298,6 @@ def _gaussian(count: int) -> Tensor:
     # ∫ exp(−d²) dd = √π
     kernel: Tensor = (-0.5 * (places[:, None] - places).square()).exp() / math.pi**0.25
     return kernel
-
-
-def _rows(weight: Tensor) -> Tensor:
-    """(I, O, H, W) to (I, H W O), a view where the memory has channels last."""
-    return weight.permute(0, 2, 3, 1).flatten(1)
 
 
 def _continue(frames: Tensor, rows: int, columns: int) -> Tensor:

@@ -24,6 +24,8 @@ class SLACConfig(ObservationConfig):
         z2_only: z2 alone explains frames and rewards, and is what is handed out.
         shared_first: p(z2_1|z1_1) is p(z2|z1, 0, 0) instead of a network of its own; the latents
             of first frames then lie where all others do.
+        z2_start_std: standard deviation of z2 before training; `None` leaves it at ln 2, in which
+            a small z2 cannot keep a velocity long enough to learn what it is good for.
         kl_weight: factor of the KL.
     """
 
@@ -31,12 +33,13 @@ class SLACConfig(ObservationConfig):
     z2: int = Field(256, ge=1)
     z2_only: bool = False
     shared_first: bool = False
+    z2_start_std: float | None = Field(None, gt=0)
     kl_weight: float = Field(1.0, ge=0)
 
     @classmethod
     def latent_options(cls, size: int) -> dict[str, Any]:
         """Options that make the latent have `size` dimensions: those of z2."""
-        return {"z2": size, "z2_only": True}
+        return {"z2": size, "z2_only": True, "z2_start_std": 0.05}
 
 
 class SLACBelief(NamedTuple):
@@ -96,6 +99,8 @@ class SLACModel(ObservationModel):
         self.z2_prior = head(both + action, config.z2)
         if generator is not None:
             initialize(self, generator)
+            if config.z2_start_std is not None:
+                self.z2_prior.start_at_std(config.z2_start_std)
 
     @property
     def latent_size(self) -> int:

@@ -81,7 +81,7 @@ def written_out_loss(model: SLACModel, windows: WindowTensors, noise: Tensor) ->
                 z1 = q.loc + q.scale * eps1
                 p2 = normal(model.z2_prior(torch.cat([z1, z2, action])))
             z2 = p2.loc + p2.scale * eps2
-            z = torch.cat([z1, z2])
+            z = z2 if model.config.z2_only else torch.cat([z1, z2])
             terms["kl"] = terms["kl"] + kl_divergence(q, p).sum()
             mean = model.networks.decode(z[None])[0]
             decoded = Normal(mean, model.config.decoder_var**0.5)
@@ -99,9 +99,10 @@ def written_out_loss(model: SLACModel, windows: WindowTensors, noise: Tensor) ->
 
 
 @pytest.mark.parametrize("shared_first", [False, True])
+@pytest.mark.parametrize("z2_only", [False, True])
 @pytest.mark.parametrize("activation", ["leaky_relu", "elu"])
-def test_loss_is_the_written_out_bound(shared_first: bool, activation: str) -> None:
-    config = SMALL.replace(shared_first=shared_first, activation=activation)
+def test_loss_is_the_written_out_bound(shared_first: bool, z2_only: bool, activation: str) -> None:
+    config = SMALL.replace(shared_first=shared_first, z2_only=z2_only, activation=activation)
     model, windows = make_model(config), make_windows()
     noise = make_noise(model, windows)
     loss = model.loss(windows, noise)
@@ -110,6 +111,14 @@ def test_loss_is_the_written_out_bound(shared_first: bool, activation: str) -> N
     for name, term in expected.items():
         torch.testing.assert_close(loss.terms[name], term, rtol=1e-5, atol=1e-4)
     torch.testing.assert_close(loss.total, sum(loss.terms.values()))
+
+
+def test_z2_of_a_small_latent_starts_with_little_noise() -> None:
+    model = make_model(SMALL.replace(**SLACConfig.latent_options(3)))
+    std = model.z2_prior(torch.zeros(1, 8)).std  # nothing in, so only biases
+    torch.testing.assert_close(std, torch.full((1, 3), 0.05), rtol=1e-3, atol=0)
+    usual = make_model().z2_prior(torch.zeros(1, 10)).std
+    torch.testing.assert_close(usual, torch.full((1, 5), 2.0).log(), rtol=1e-3, atol=0)
 
 
 def test_weights_scale_the_terms_in_the_total() -> None:
