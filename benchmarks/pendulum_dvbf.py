@@ -36,8 +36,8 @@ SEQUENCES, FRAMES, SIZE = 500, 15, 16
 FIRST_SCORED = 4
 ENV_ID = "DVBFPendulum-v0"
 PUBLISHED = {"sin φ": 0.961, "cos φ": 0.982, "φ̇": 0.916}
-# What differs from the preset, for frames of 16×16, windows as long as the sequences, and no
-# rewards, which would tell a model where the pendulum is.
+# What differs from the preset, for frames of 16×16, windows as long as the sequences, no rewards,
+# which would tell a model where the pendulum is, and latents that least squares can read.
 OPTIONS: dict[str, Any] = {
     "patch": 4,
     "batch_size": 32,

@@ -26,10 +26,10 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import torch
-import yaml
 from gymnasium.envs.registration import EnvSpec
 
 import latentwrap  # noqa: F401 - registers PixelPendulum
+from latentwrap.cli.common import parse_settings
 from latentwrap.datasets import Dataset, collect
 from latentwrap.envs.making import find_spec
 from latentwrap.evaluation.openloop import open_loop
@@ -105,8 +105,7 @@ def _arguments() -> argparse.Namespace:
 
 
 def _options(arguments: argparse.Namespace) -> dict[str, Any]:
-    pairs = (setting.partition("=") for setting in arguments.set)
-    options = {name: yaml.safe_load(value) for name, _, value in pairs}
+    options = parse_settings(None, tuple(arguments.set))
     return options if arguments.steps is None else {**options, "steps": arguments.steps}
 
 

@@ -18,11 +18,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 
 import latentwrap  # noqa: F401 - registers PixelPendulum
 from latentwrap.agents import EvaluationResult, RandomAgent, evaluate_policy
 from latentwrap.agents.runs import FINAL_SEED, train_agent
+from latentwrap.cli.common import parse_settings
 from latentwrap.datasets import collect
 from latentwrap.envs.making import find_spec, make_env
 from latentwrap.training import pretrain
@@ -69,7 +69,7 @@ def main() -> None:
     for name, result in (("SAC on latents", learned), ("random policy", random)):
         print(f"  {name:16} {_words(result)}")
     if arguments.json:
-        returns = {"learned": getattr(learned, "mean", None), "random": random.mean}
+        returns = {"learned": None if learned is None else learned.mean, "random": random.mean}
         print(json.dumps({"updates": model.steps, **returns}))
 
 
@@ -78,7 +78,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("task", choices=TASKS)
     parser.add_argument("--steps", type=int, default=10_000, help="of SAC in the environment")
     parser.add_argument("--frames", type=int, default=24_000, help="of random experience")
-    parser.add_argument("--minutes", type=float, help="of pretraining  [default: the preset's]")
+    parser.add_argument(
+        "--minutes", type=float, help="of pretraining  [default: the preset's updates]"
+    )
     parser.add_argument("--preset", default="fast")
     parser.add_argument("--kind")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE")
@@ -89,9 +91,8 @@ def _arguments() -> argparse.Namespace:
 
 
 def _options(arguments: argparse.Namespace) -> dict[str, Any]:
-    pairs = (setting.partition("=") for setting in arguments.set)
     # A reward would tell the model what the frames hide.
-    return {"rewards": False} | {name: yaml.safe_load(value) for name, _, value in pairs}
+    return {"rewards": False} | parse_settings(None, tuple(arguments.set))
 
 
 def _random_returns(env_id: str, seed: int) -> EvaluationResult:

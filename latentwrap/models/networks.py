@@ -49,7 +49,7 @@ class GaussianHead(nn.Module):
         return Gaussian(mean, F.softplus(raw) + self.min_std)
 
     @torch.no_grad()
-    def start_at_std(self, std: float) -> None:
+    def initialize_std(self, std: float) -> None:
         """Let the standard deviation be about `std` (plus `min_std`) before training."""
         raw = cast(nn.Linear, self.net[-1]).bias.chunk(2)[1]
         # softplus(log(eˢ − 1)) = s

@@ -33,8 +33,9 @@ class ObservationConfig(Config):
         decoder_var: variance of p(x|z), in squared units of [0, 1] pixels.
         decoded_fraction: share of the frames in a batch that are reconstructed, drawn anew for
             every update; their loss counts for all.
-        blurred_weight: what errors of blurred frames count beside those of the pixels. Positions
-            are then closer to linear in the latents; small latents of small frames gain most.
+        blurred_weight: what errors of frames that are blurred by a Gaussian of one patch (2 pixels
+            of the `paper` networks) count beside those of the pixels. Positions are then closer
+            to linear in the latents; small latents of small frames gain most.
         image_weight, reward_weight: factors of the loss terms.
         rewards: learn p(r|z, a, z').
         standardize_rewards: learn rewards minus their mean over their standard deviation.
@@ -139,6 +140,8 @@ class ObservationModel(LatentModel):
     def image_loss(self, z: Tensor, frames: Tensor, draws: Tensor) -> Tensor:
         """−Σ_t log p(x_t|z_t), averaged over windows; a scalar.
 
+        With `blurred_weight`, the squared error of blurred frames comes to that of the pixels.
+
         Args:
             z: latents, float32 (B, L+1, d).
             frames: uint8 (B, L+1, H, W, C).
@@ -146,15 +149,15 @@ class ObservationModel(LatentModel):
         """
         chosen = self._choose(z, frames, draws)
         # p(x_t|z_t) = N(x_t; decoder(z_t), decoder_var)
-        squares = self.networks.squared_error(chosen.z, chosen.frames)
+        squares = self.networks.reconstruction_error(chosen.z, chosen.frames)
         variance = self.config.decoder_var
         log_prob = fixed_variance_log_prob(squares, chosen.frames.numel(), variance)
         return -log_prob * (z.shape[1] / len(chosen.z))
 
     def mean_squared_error(self, z: Tensor, frames: Tensor, draws: Tensor) -> Tensor:
-        """Mean squared error of the pixels; a scalar. Arguments as of `image_loss`."""
+        """Mean squared error of the pixels; a scalar. Arguments and blurring as of `image_loss`."""
         chosen = self._choose(z, frames, draws)
-        return self.networks.squared_error(*chosen) / chosen.frames.numel()
+        return self.networks.reconstruction_error(*chosen) / chosen.frames.numel()
 
     def _choose(self, z: Tensor, frames: Tensor, draws: Tensor) -> _Decoded:
         """The share of all frames that is reconstructed."""

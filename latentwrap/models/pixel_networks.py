@@ -1,4 +1,4 @@
-"""Encoders and decoders. Only this file and `latentwrap.pixels` know the size of frames."""
+"""Encoders and decoders. Only they, their layers and `latentwrap.pixels` know sizes of frames."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ class PixelNetworks(nn.Module, ABC):
         """Mean pixels given latents (N, d)."""
         return self._in_blocks(self.decoder, latents)
 
-    def squared_error(self, latents: Tensor, frames: Tensor) -> Tensor:
+    def reconstruction_error(self, latents: Tensor, frames: Tensor) -> Tensor:
         """Σ (mean − x)² over the pixels in [0, 1] of uint8 frames given latents; a scalar.
 
         To it comes `blurred_weight` times the squared error of blurred frames: sums over the
@@ -147,23 +147,23 @@ class PixelNetworks(nn.Module, ABC):
         """
         size = self._block_size(len(latents), latents.device)
         errors = [
-            self._squared_error(self.decoder(z), self.pixels(x))
+            self._reconstruction_error(self.decoder(z), self.pixels(x))
             for z, x in zip(torch.split(latents, size), torch.split(frames, size), strict=True)
         ]
         error = torch.stack(errors).sum()
         return error * self.scale.square() if self._standardize else error
 
-    def _squared_error(self, mean: Tensor, pixels: Tensor) -> Tensor:
-        error = F.mse_loss(mean, pixels, reduction="sum")
+    def _reconstruction_error(self, mean: Tensor, pixels: Tensor) -> Tensor:
         if not self._blurred_weight:
-            return error
-        by_colour = (mean - pixels).view(
+            return F.mse_loss(mean, pixels, reduction="sum")
+        difference = mean - pixels
+        by_colour = difference.view(
             len(mean), self._patch**2, self._frame.channels, self.rows, self.columns
         )
         # Over the patch's side: noise of all its pixels keeps its variance.
         sums = by_colour.sum(dim=1) / self._patch
         blurred: Tensor = self.blur_rows @ sums @ self.blur_columns
-        return error + self._blurred_weight * blurred.square().sum()
+        return difference.square().sum() + self._blurred_weight * blurred.square().sum()
 
     def _patches(self, frames: Tensor) -> Tensor:
         """uint8 (N, rows, columns, patch² C)."""
@@ -293,7 +293,7 @@ def _activation() -> nn.Module:
 
 
 def _gaussian(count: int) -> Tensor:
-    """Blurs vectors of `count` numbers by a Gaussian of std 1 whose squares sum to 1."""
+    """Blurs `count` numbers by a Gaussian of std 1; far from the ends its squares sum to 1."""
     places = torch.arange(count, dtype=torch.float32)
     # ∫ exp(−d²) dd = √π
     kernel: Tensor = (-0.5 * (places[:, None] - places).square()).exp() / math.pi**0.25

@@ -15,17 +15,19 @@ from latentwrap.models.networks import initialize
 from latentwrap.models.observation import ObservationConfig, ObservationModel
 from latentwrap.pixels import FrameSpec
 
+_QUIET_STD = 0.05
+
 
 class SLACConfig(ObservationConfig):
     """Hyperparameters of the model; the defaults are those of the paper.
 
     Attributes:
         z1, z2: sizes of the two latent variables.
-        z2_only: z2 alone explains frames and rewards, and is what is handed out.
+        z2_only: z2 alone explains frames and rewards, and is what is handed out. Its standard
+            deviation then begins at 0.05, not at ln 2, in which a few dimensions cannot keep a
+            velocity long enough to learn what it is good for.
         shared_first: p(z2_1|z1_1) is p(z2|z1, 0, 0) instead of a network of its own; the latents
             of first frames then lie where all others do.
-        z2_start_std: standard deviation of z2 before training; `None` leaves it at ln 2, in which
-            a small z2 cannot keep a velocity long enough to learn what it is good for.
         kl_weight: factor of the KL.
     """
 
@@ -33,13 +35,12 @@ class SLACConfig(ObservationConfig):
     z2: int = Field(256, ge=1)
     z2_only: bool = False
     shared_first: bool = False
-    z2_start_std: float | None = Field(None, gt=0)
     kl_weight: float = Field(1.0, ge=0)
 
     @classmethod
     def latent_options(cls, size: int) -> dict[str, Any]:
         """Options that make the latent have `size` dimensions: those of z2."""
-        return {"z2": size, "z2_only": True, "z2_start_std": 0.05}
+        return {"z2": size, "z2_only": True}
 
 
 class SLACBelief(NamedTuple):
@@ -99,8 +100,8 @@ class SLACModel(ObservationModel):
         self.z2_prior = head(both + action, config.z2)
         if generator is not None:
             initialize(self, generator)
-            if config.z2_start_std is not None:
-                self.z2_prior.start_at_std(config.z2_start_std)
+            if config.z2_only:
+                self._quieten_z2()
 
     @property
     def latent_size(self) -> int:
@@ -188,6 +189,11 @@ class SLACModel(ObservationModel):
         zeros = torch.zeros_like(later.mean[:, :1])
         mean = torch.cat([zeros, later.mean], dim=1)
         return Gaussian(mean, torch.cat([zeros + 1, later.std], dim=1))
+
+    def _quieten_z2(self) -> None:
+        for prior in (self.z2_prior, self.z2_prior_first):
+            if prior is not None:
+                prior.initialize_std(_QUIET_STD)
 
     def _explaining(self, z1: Tensor, z2: Tensor) -> Tensor:
         """What explains frames and rewards."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gymnasium as gym
 import numpy as np
 import pytest
-from latentwrap_test_scenes import CROWD, OCCLUSION, HiddenBalls
+from latentwrap_test_scenes import CROWD, HOVER, OCCLUSION, HiddenBalls
 
 
 @pytest.mark.parametrize("scene", [OCCLUSION, CROWD])
@@ -58,3 +58,16 @@ def test_the_push_is_the_action() -> None:
     _, _, _, _, info = env.step(np.array([1.0, -1.0], np.float32))
     moved = info["state"]["velocity"] - before.reshape(-1)
     np.testing.assert_allclose(moved, [0.004, -0.004], atol=1e-6)
+
+
+def test_hovering_is_rewarded_by_the_distance_from_the_middle() -> None:
+    hover, plain = gym.make(HOVER), gym.make(OCCLUSION)
+    hover.reset(seed=5)
+    plain.reset(seed=5)
+    hover.action_space.seed(0)
+    for _ in range(50):
+        action = hover.action_space.sample()
+        frame, reward, _, _, info = hover.step(action)
+        np.testing.assert_array_equal(frame, plain.step(action)[0])
+        x, y = info["state"]["position"]
+        assert reward == pytest.approx(-(((x - 0.5) ** 2 + (y - 0.5) ** 2) ** 0.5), rel=1e-5)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import cv2
 import numpy as np
 import pytest
@@ -22,13 +24,16 @@ def spec(size: tuple[int, int, int]) -> FrameSpec:
     return FrameSpec(height=size[0], width=size[1], channels=size[2])
 
 
-def every_pair(size: tuple[int, int, int], *, standardize: bool = False) -> list[PixelNetworks]:
+def every_pair(
+    size: tuple[int, int, int], *, standardize: bool = False, blurred_weight: float = 0.0
+) -> list[PixelNetworks]:
     frame, generator = spec(size), torch.Generator().manual_seed(0)
+    how: Any = {"standardize": standardize, "blurred_weight": blurred_weight}
     pairs: list[PixelNetworks] = [
-        PaperNetworks(frame, 24, 10, standardize=standardize),
-        PatchNetworks(frame, 24, 10, widths=(4, 8, 8), patch=4, standardize=standardize),
-        PatchNetworks(frame, 24, 10, widths=(8, 4), patch=8, standardize=standardize),
-        PatchNetworks(frame, 24, 10, widths=(8,), patch=8, standardize=standardize),
+        PaperNetworks(frame, 24, 10, **how),
+        PatchNetworks(frame, 24, 10, widths=(4, 8, 8), patch=4, **how),
+        PatchNetworks(frame, 24, 10, widths=(8, 4), patch=8, **how),
+        PatchNetworks(frame, 24, 10, widths=(8,), patch=8, **how),
     ]
     for pair in pairs:
         initialize(pair, generator)
@@ -111,11 +116,11 @@ def test_paper_networks_are_the_published_convolutions(size: tuple[int, int, int
     decoded = networks.frames(networks.decode(latents)).permute(0, 3, 1, 2)
     assert (decoded - mean).abs().max() < 0.51
     expected = (pixels - image).square().sum()
-    torch.testing.assert_close(networks.squared_error(latents, frames), expected)
+    torch.testing.assert_close(networks.reconstruction_error(latents, frames), expected)
 
 
 @pytest.mark.parametrize("standardize", [False, True])
-def test_squared_error_is_that_of_pixels_in_the_unit_interval(*, standardize: bool) -> None:
+def test_reconstruction_error_is_that_of_pixels_in_the_unit_interval(*, standardize: bool) -> None:
     size = (16, 24, 3)
     frames, latents = random_frames(size), torch.randn(3, 10)
     for networks in every_pair(size, standardize=standardize):
@@ -124,30 +129,31 @@ def test_squared_error_is_that_of_pixels_in_the_unit_interval(*, standardize: bo
         scale = (frames.double() / 255 - (frames.double() / 255).mean(0)).square().mean().sqrt()
         unit = scale.float() if standardize else 1.0
         expected = ((mean - pixels) * unit).square().sum()
-        torch.testing.assert_close(networks.squared_error(latents, frames), expected)
+        torch.testing.assert_close(networks.reconstruction_error(latents, frames), expected)
 
 
+@pytest.mark.parametrize("size", [(16, 24, 3), (21, 50, 3), (16, 16, 1)])
 @pytest.mark.parametrize("standardize", [False, True])
-def test_blurred_errors_are_those_of_sums_over_patches(*, standardize: bool) -> None:
-    size, weight = (16, 24, 3), 0.7
+def test_blurred_errors_are_those_of_sums_over_patches(
+    size: tuple[int, int, int], *, standardize: bool
+) -> None:
+    weight, colours = 0.7, size[2]
     frames, latents = random_frames(size), torch.randn(3, 10)
-    frame, generator = spec(size), torch.Generator().manual_seed(0)
-    networks = PatchNetworks(
-        frame, 24, 10, widths=(4,), patch=4, standardize=standardize, blurred_weight=weight
-    )
-    initialize(networks, generator)
-    networks.fit(frames)
-    scale = networks.scale if standardize else torch.ones(())
-    error = scale * (networks.decode(latents) - networks.pixels(frames))
-    # The pixels of a patch are its channels, in the order (row, column, colour).
-    sums = error.view(3, 16, 3, 4, 6).sum(dim=1) / 4
-    expected = error.square().sum()
-    for image in sums.flatten(0, 1).detach().double().numpy():
-        # OpenCV's kernel sums to 1; ours has squares that sum to 1, 2√π times that of a std of 1.
-        blurred = cv2.GaussianBlur(image, (13, 13), 1.0, borderType=cv2.BORDER_CONSTANT)
-        blurred *= 2 * np.pi**0.5
-        expected = expected + weight * float(np.square(blurred).sum())
-    torch.testing.assert_close(networks.squared_error(latents, frames), expected)
+    for networks in every_pair(size, standardize=standardize, blurred_weight=weight):
+        networks.fit(frames)
+        scale = networks.scale if standardize else torch.ones(())
+        error = scale * (networks.decode(latents) - networks.pixels(frames)).detach()
+        # The pixels of a patch are its channels, in the order (row, column, colour).
+        patches = error.unflatten(1, (-1, colours))  # type: ignore[no-untyped-call]
+        sums = patches.sum(dim=1) / patches.shape[1] ** 0.5
+        expected = error.square().sum()
+        for image in sums.flatten(0, 1).double().numpy():
+            # OpenCV's kernel sums to 1; ours has squares that sum to 1, 2√π times that of a std
+            # of 1.
+            blurred = cv2.GaussianBlur(image, (13, 13), 1.0, borderType=cv2.BORDER_CONSTANT)
+            blurred *= 2 * np.pi**0.5
+            expected = expected + weight * float(np.square(blurred).sum())
+        torch.testing.assert_close(networks.reconstruction_error(latents, frames), expected)
 
 
 def test_a_blurred_frame_forgives_what_is_nearly_right() -> None:
@@ -161,21 +167,30 @@ def test_a_blurred_frame_forgives_what_is_nearly_right() -> None:
         )
         networks.decoder = nn.Identity()
         first = networks.pixels(frames[:1])
-        errors[weight] = [float(networks.squared_error(first, f[None])) for f in frames[1:]]
+        errors[weight] = [float(networks.reconstruction_error(first, f[None])) for f in frames[1:]]
     assert errors[0.0][0] == errors[0.0][1] == 128
     assert errors[1.0][0] < 0.7 * errors[1.0][1]
 
 
-def test_blocks_give_what_the_whole_gives(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("weight", [0.0, 1.0])
+def test_blocks_give_what_the_whole_gives(monkeypatch: pytest.MonkeyPatch, weight: float) -> None:
     frames, latents = random_frames((16, 16, 3), 7), torch.randn(7, 10)
-    for whole in every_pair((16, 16, 3)):
-        expected = whole.encode(frames), whole.decode(latents), whole.squared_error(latents, frames)
+    for whole in every_pair((16, 16, 3), blurred_weight=weight):
+        expected = (
+            whole.encode(frames),
+            whole.decode(latents),
+            whole.reconstruction_error(latents, frames),
+        )
         with monkeypatch.context() as patch:
             patch.setattr(pixel_networks, "_LARGEST_BLOCK", 4 * 8 * 8 * 32 * 3)
             blocks = every_pair((16, 16, 3))[0]
             assert blocks._frames_at_once < 7
         whole._frames_at_once = 3
-        found = whole.encode(frames), whole.decode(latents), whole.squared_error(latents, frames)
+        found = (
+            whole.encode(frames),
+            whole.decode(latents),
+            whole.reconstruction_error(latents, frames),
+        )
         for one, other in zip(found, expected, strict=True):
             torch.testing.assert_close(one, other)
 
@@ -198,7 +213,7 @@ def test_paper_networks_have_the_published_size() -> None:
 def test_weights_have_the_names_that_older_checkpoints_give_them() -> None:
     frame = FrameSpec(height=64, width=64)
     paper = PaperNetworks(frame, 24, 10)
-    patch = PatchNetworks(frame, 24, 10, widths=(4, 8, 8), patch=4)
+    patch = PatchNetworks(frame, 24, 10, widths=(4, 8, 8), patch=4, blurred_weight=1.0)
     expected = {
         paper: ([0, 2, 4, 6, 8], [1, 3, 5, 7, 9]),
         patch: ([0, 2, 4, 7], [0, 3, 6, 9]),

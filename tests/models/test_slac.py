@@ -113,12 +113,26 @@ def test_loss_is_the_written_out_bound(shared_first: bool, z2_only: bool, activa
     torch.testing.assert_close(loss.total, sum(loss.terms.values()))
 
 
-def test_z2_of_a_small_latent_starts_with_little_noise() -> None:
+def test_z2_alone_begins_with_little_noise() -> None:
     model = make_model(SMALL.replace(**SLACConfig.latent_options(3)))
     std = model.z2_prior(torch.zeros(1, 8)).std  # nothing in, so only biases
-    torch.testing.assert_close(std, torch.full((1, 3), 0.05), rtol=1e-3, atol=0)
+    first = model.z2_prior_first(torch.zeros(1, 3)).std
+    for found in (std, first):
+        torch.testing.assert_close(found, torch.full((1, 3), 0.05), rtol=1e-3, atol=0)
     usual = make_model().z2_prior(torch.zeros(1, 10)).std
     torch.testing.assert_close(usual, torch.full((1, 5), 2.0).log(), rtol=1e-3, atol=0)
+
+
+@pytest.mark.parametrize("network", ["paper", "patch"])
+def test_errors_of_blurred_frames_come_to_those_of_the_pixels(network: str) -> None:
+    windows = make_windows()
+    plain, blurred = (
+        make_model(SMALL.replace(network=network, blurred_weight=weight)) for weight in (0.0, 2.0)
+    )
+    noise = make_noise(plain, windows)
+    without, with_blur = (model.loss(windows, noise).terms for model in (plain, blurred))
+    assert with_blur["image"] > without["image"] + 1
+    torch.testing.assert_close(with_blur["kl"], without["kl"])
 
 
 def test_weights_scale_the_terms_in_the_total() -> None:

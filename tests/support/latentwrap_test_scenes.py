@@ -2,7 +2,8 @@
 
 `Occlusion-v0`: one ball, pushed by the action, bounces in a box with a wall across it.
 `Crowd-v0`: the same, with two free balls of other colours that pass through each other.
-`Hover-v0`: the frames of `Occlusion-v0`, and a reward for keeping the ball behind the wall.
+`Hover-v0`: the frames of `Occlusion-v0`, and a reward for keeping the ball in their middle, behind
+the wall.
 
 Positions are in units of the frame's width, in [0, 1]; velocities in units per step. A ball is
 hidden when not one pixel of it shows, `info["state"]` says for how many frames, and shown when the
@@ -21,6 +22,7 @@ from gymnasium.envs.registration import register
 
 OCCLUSION = "latentwrap_test_scenes:Occlusion-v0"
 CROWD = "latentwrap_test_scenes:Crowd-v0"
+HOVER = "latentwrap_test_scenes:Hover-v0"
 
 _BACKGROUND, _WALL = (235, 235, 225), (120, 120, 125)
 _COLOURS = ((40, 70, 200), (30, 150, 70), (210, 60, 50))
