@@ -20,11 +20,11 @@ from typing import Any
 import torch
 
 import latentwrap  # noqa: F401 - registers PixelPendulum
-from latentwrap.agents import EvaluationResult, RandomAgent, evaluate_policy
-from latentwrap.agents.runs import FINAL_SEED, train_agent
+from latentwrap.agents import EvaluationResult
+from latentwrap.agents.runs import evaluate_random, train_agent
 from latentwrap.cli.common import parse_settings
 from latentwrap.datasets import collect
-from latentwrap.envs.making import find_spec, make_env
+from latentwrap.envs.making import find_spec
 from latentwrap.training import pretrain
 
 TASKS = {
@@ -64,7 +64,7 @@ def main() -> None:
             final_episodes=EPISODES,
             show_progress=True,
         ).evaluation
-    random = _random_returns(env_id, seed)
+    random = evaluate_random(env_id, EPISODES, seed=seed)
     print(f"{arguments.task}: {model.steps} updates of the model, {arguments.steps} steps of SAC")
     for name, result in (("SAC on latents", learned), ("random policy", random)):
         print(f"  {name:16} {_words(result)}")
@@ -93,16 +93,6 @@ def _arguments() -> argparse.Namespace:
 def _options(arguments: argparse.Namespace) -> dict[str, Any]:
     # A reward would tell the model what the frames hide.
     return {"rewards": False} | parse_settings(None, tuple(arguments.set))
-
-
-def _random_returns(env_id: str, seed: int) -> EvaluationResult:
-    """A random policy on the very episodes that the agent was evaluated on."""
-    env = make_env(env_id)
-    try:
-        agent = RandomAgent(env.action_space, seed)
-        return evaluate_policy(agent, env, EPISODES, seed=seed + FINAL_SEED)
-    finally:
-        env.close()
 
 
 def _words(result: EvaluationResult | None) -> str:

@@ -196,14 +196,9 @@ class _Demo:
         return result.evaluation
 
     def _random_returns(self) -> EvaluationResult:
-        """A random policy on the very episodes that the agent was evaluated on."""
-        from latentwrap.agents import RandomAgent, evaluate_policy
-        from latentwrap.agents.runs import FINAL_SEED
-        from latentwrap.envs.making import make_env
+        from latentwrap.agents.runs import evaluate_random
 
-        env = make_env(PIXEL_PENDULUM)
-        policy = RandomAgent(env.action_space, self.seed)
-        return evaluate_policy(policy, env, _EPISODES, seed=self.seed + FINAL_SEED)
+        return evaluate_random(PIXEL_PENDULUM, _EPISODES, seed=self.seed)
 
     def _draw(self, baseline: float) -> list[Path]:
         from latentwrap.agents.runs import AgentRun

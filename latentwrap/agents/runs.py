@@ -11,7 +11,7 @@ from typing import Any
 
 from latentwrap.agents.callbacks import Callback, EvaluateEvery, LogMetrics, SaveEvery
 from latentwrap.agents.config import SACConfig
-from latentwrap.agents.evaluate import EvaluationResult, evaluate_policy
+from latentwrap.agents.evaluate import EvaluationResult, RandomAgent, evaluate_policy
 from latentwrap.agents.experience import remember_dataset
 from latentwrap.agents.sac import SAC
 from latentwrap.datasets import Dataset
@@ -236,6 +236,19 @@ def train_agent(
     return TrainResult(
         run.folder, agent.num_timesteps, begun_at, evaluation, agent.interrupted, log.note
     )
+
+
+def evaluate_random(env_id: str, episodes: int, *, seed: int) -> EvaluationResult:
+    """A random policy on the episodes of the last evaluation of `train_agent`.
+
+    Args:
+        env_id: id of the environment, or `module:id`.
+        episodes: how many.
+        seed: of the run to compare with.
+    """
+    with closing(make_env(env_id)) as env:
+        policy = RandomAgent(env.action_space, seed)
+        return evaluate_policy(policy, env, episodes, seed=seed + FINAL_SEED)
 
 
 def _refuse_folder(run: AgentRun, sources: list[str | Path], *, force: bool) -> None:

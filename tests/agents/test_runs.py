@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import pytest
 from tests.conftest import make_tiny_model
 
 from latentwrap.agents import SAC
-from latentwrap.agents.runs import AgentRun, TrainResult, train_agent
+from latentwrap.agents.runs import AgentRun, TrainResult, evaluate_random, train_agent
 from latentwrap.envs import PIXEL_PENDULUM
 from latentwrap.errors import CheckpointError, OutputExists
 from latentwrap.models import save_model
@@ -123,3 +124,15 @@ def test_a_folder_without_a_card_is_refused(tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text("{}", encoding="utf-8")
     with pytest.raises(CheckpointError, match=r"no readable run\.json"):
         AgentRun(tmp_path).read_card()
+
+
+def test_a_random_policy_is_judged_on_the_episodes_of_the_last_evaluation() -> None:
+    found = evaluate_random(PIXEL_PENDULUM, 2, seed=3)
+    env = gym.make(PIXEL_PENDULUM)
+    env.action_space.seed(3)
+    expected = []
+    for episode in range(2):
+        env.reset(seed=10_003 + episode)
+        rewards = [env.step(env.action_space.sample())[1] for _ in range(200)]
+        expected.append(sum(rewards))
+    assert found.returns == pytest.approx(expected)
