@@ -58,6 +58,21 @@ def _parse_size(_ctx: click.Context, _param: click.Parameter, text: str) -> tupl
     help="Height and width of the frames; one number for a square.",
 )
 @click.option("--grey", is_flag=True, help="Store grey frames of coloured images.")
+@click.option(
+    "--image-key",
+    "image_keys",
+    multiple=True,
+    metavar="KEY",
+    help="Entry of a Dict observation that is an image; repeated, cameras side by side.",
+)
+@click.option(
+    "--vector-key",
+    "vector_keys",
+    multiple=True,
+    metavar="KEY",
+    help="Entry that is a vector, kept beside the frames; may be repeated.",
+)
+@click.option("--layout", help="Of the images, such as CHW or THW.  [default: by their shape]")
 @seed_option
 @run_options
 @verb_options
@@ -74,6 +89,9 @@ def command(
     frame_skip: int,
     size: tuple[int, int],
     grey: bool,
+    image_keys: tuple[str, ...],
+    vector_keys: tuple[str, ...],
+    layout: str | None,
     seed: int,
     resume: bool,
     force: bool,
@@ -81,7 +99,8 @@ def command(
 ) -> None:
     """Run a policy in ENV_ID and write what it saw as a dataset.
 
-    ENV_ID is any Gymnasium id, also module:id, whose observation or render is an image.
+    ENV_ID is any Gymnasium id, also module:id, whose observation or render is an image, or whose
+    observation is a Dict with images.
 
     \b
     Example:
@@ -100,6 +119,9 @@ def command(
         height=size[0],
         width=size[1],
         grey=grey,
+        image_keys=image_keys or None,
+        vector_keys=vector_keys,
+        layout=layout,
         seed=seed,
         resume=resume,
         force=force,

@@ -4,7 +4,7 @@ if __name__ != "latentwrap.datasets":
     raise ImportError("Import this package as latentwrap.datasets.")
 
 from latentwrap.datasets.collect import CollectResult, collect
-from latentwrap.datasets.episodes import Episode
+from latentwrap.datasets.episodes import Episode, join_vectors
 from latentwrap.datasets.layout import DatasetInfo
 from latentwrap.datasets.policies import NoisePolicy, Policy, RandomPolicy
 from latentwrap.datasets.reader import Dataset
@@ -27,6 +27,7 @@ __all__ = [
     "Windows",
     "collect",
     "contact_sheet",
+    "join_vectors",
     "split_episodes",
     "summarize",
 ]

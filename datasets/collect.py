@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import gymnasium as gym
 import numpy as np
@@ -16,12 +16,14 @@ from gymnasium.vector import VectorEnv
 
 from latentwrap._version import __version__
 from latentwrap.actions import ActionSpec
-from latentwrap.datasets.episodes import EpisodeBuilder, states_of
+from latentwrap.datasets.episodes import EpisodeBuilder, Moment, states_of
 from latentwrap.datasets.layout import DatasetInfo
 from latentwrap.datasets.policies import NoisePolicy, Policy, RandomPolicy
-from latentwrap.datasets.workers import EnvMaker, running, spec_json
+from latentwrap.datasets.workers import running, spec_json
 from latentwrap.datasets.writer import DatasetWriter
+from latentwrap.envs.frames import FRAME, VECTORS
 from latentwrap.envs.making import find_spec
+from latentwrap.envs.workers import FrameEnvMaker
 from latentwrap.errors import ConfigError, did_you_mean
 from latentwrap.interrupts import InterruptFlag
 from latentwrap.pixels import DEFAULT_SIZE
@@ -73,6 +75,9 @@ def collect(
     height: int = DEFAULT_SIZE,
     width: int = DEFAULT_SIZE,
     grey: bool = False,
+    image_keys: Sequence[str] | None = None,
+    vector_keys: Sequence[str] = (),
+    layout: str | None = None,
     env_kwargs: Mapping[str, Any] | None = None,
     force: bool = False,
     resume: bool = False,
@@ -88,16 +93,21 @@ def collect(
 
     Args:
         env_id: a Gymnasium id, `module:id`, or a specification; its observation or render must
-            be an image.
+            be an image, or its observation a Dict that holds some.
         path: the HDF5 file to write.
         steps: agent transitions in total, over all environments; the file holds exactly these.
         num_envs: environments that run at a time, each in a process of its own if above one.
-        policy: `random`, `noise`, or a function of an action space and a seed that makes one.
+        policy: `random`, `noise`, or a function of an action space and a seed that makes one,
+            which sees frames alone.
         frame_skip: how often each action is repeated, rewards summed.
         seed: of the environments (`seed + i`) and of the policy.
-        height: of the frames.
-        width: of the frames.
+        height: of the frames; of several cameras, of each.
+        width: likewise.
         grey: make grey frames of coloured images.
+        image_keys: entries of a Dict observation that are images, several side by side; `None`
+            takes the only one. `outer.inner` is an entry of a Dict inside.
+        vector_keys: entries that are vectors, kept beside the frames.
+        layout: of the images, one of `latentwrap.pixels.LAYOUTS`; `None` tells it by the shape.
         env_kwargs: passed on to the environment.
         force: replace an existing file.
         resume: keep the episodes of an interrupted collection.
@@ -105,10 +115,11 @@ def collect(
 
     Raises:
         ConfigError: an argument that is out of its range, or an unknown policy.
-        EnvironmentMismatch: no such environment, or it gives no image.
+        EnvironmentMismatch: no such environment, it gives no image, or a key is wrong.
+        PixelError: a layout that does not exist or fit.
         OutputExists: the file exists, or an interrupted collection of it.
-        DatasetError: a reward that is not finite, or no whole episode, or the process of an
-            environment ended.
+        DatasetError: a reward or vector that is not finite, or no whole episode, or the process
+            of an environment ended.
 
     Example:
         >>> import tempfile
@@ -124,7 +135,17 @@ def collect(
     )
     make_policy = _policy_maker(policy)
     spec = find_spec(env_id) if isinstance(env_id, str) else env_id
-    make = EnvMaker(spec, frame_skip, height, width, grey, dict(env_kwargs or {}))
+    make = FrameEnvMaker(
+        spec,
+        frame_skip,
+        height,
+        width,
+        grey,
+        image_keys=None if image_keys is None else tuple(image_keys),
+        vector_keys=tuple(vector_keys),
+        layout=layout,
+        env_kwargs=dict(env_kwargs or {}),
+    )
     name = env_id if isinstance(env_id, str) else spec.id
     policy_name = policy if isinstance(policy, str) else getattr(policy, "__name__", "custom")
     info = _describe(make, name, seed=seed, policy=policy_name)
@@ -161,12 +182,33 @@ class _Seeds:
         return cls(run % 2**31 if episodes else seed, policy)
 
 
+class _Seen(NamedTuple):
+    """What K environments observe.
+
+    Attributes:
+        frames: uint8 (K, H, W, C).
+        vectors: joined, float32 (K, V), or `None`.
+        infos: Gymnasium's, of all environments.
+    """
+
+    frames: Frames
+    vectors: FloatArray | None
+    infos: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, observations: Any, infos: Mapping[str, Any]) -> _Seen:
+        """Part what `RenderFrame` observes."""
+        if isinstance(observations, Mapping):
+            return cls(observations[FRAME], observations[VECTORS], infos)
+        return cls(observations, None, infos)
+
+
 class _Collector:
     """Steps a vector environment and cuts its stream into episodes."""
 
     def __init__(self, policy: Policy, info: DatasetInfo, writer: DatasetWriter) -> None:
         self._policy, self._writer = policy, writer
-        self._action = info.action
+        self._action, self._slices = info.action, info.vectors.slices
         self._builders: list[EpisodeBuilder | None] = []
         self.returns: list[float] = []
 
@@ -182,42 +224,42 @@ class _Collector:
         taken = self._writer.transitions
         progress.move_to(taken)
         self._builders = [None] * envs.num_envs
-        frames, infos = envs.reset(seed=seed)
+        seen = _Seen.of(*envs.reset(seed=seed))
         started = np.ones(envs.num_envs, bool)
-        self._begin(started, frames, infos)
+        self._begin(started, seen)
         while taken < steps and not interrupt.raised:
             # A copy (a policy may reuse its buffer) in the precision that the environment takes.
-            actions = np.array(self._policy(frames, started), self._action.space.dtype)
-            frames, rewards, terminated, truncated, infos = envs.step(actions)
+            actions = np.array(self._policy(seen.frames, started), self._action.space.dtype)
+            observations, rewards, terminated, truncated, infos = envs.step(actions)
+            seen = _Seen.of(observations, infos)
             # Under NEXT_STEP, an environment that ended before now is reset instead of stepped:
             # it has no builder, its action was ignored and this frame is its first.
             started = np.array([builder is None for builder in self._builders])
             stepped = np.flatnonzero(~started)[: steps - taken]
             for index in stepped:
-                self._add(int(index), actions[index], float(rewards[index]), frames, infos)
+                self._add(int(index), actions[index], float(rewards[index]), seen)
             self._end(stepped, terminated, truncated)
-            self._begin(started, frames, infos)
+            self._begin(started, seen)
             taken += len(stepped)
             progress.move_to(taken)
         self._cut()
 
-    def _begin(self, mask: BoolArray, frames: Frames, infos: Mapping[str, Any]) -> None:
+    def _begin(self, mask: BoolArray, seen: _Seen) -> None:
         for index in np.flatnonzero(mask):
-            states = _states(infos, int(index))
-            self._builders[index] = EpisodeBuilder(frames[index].copy(), states)
+            self._builders[index] = EpisodeBuilder(self._moment(seen, int(index)))
 
-    def _add(
-        self,
-        index: int,
-        action: AnyArray,
-        reward: float,
-        frames: Frames,
-        infos: Mapping[str, Any],
-    ) -> None:
+    def _add(self, index: int, action: AnyArray, reward: float, seen: _Seen) -> None:
         builder = self._builders[index]
         if builder is not None:
-            states = _states(infos, index)
-            builder.add(self._action.flatten(action), reward, frames[index].copy(), states)
+            builder.add(self._action.flatten(action), reward, self._moment(seen, index))
+
+    def _moment(self, seen: _Seen, index: int) -> Moment:
+        """What one environment observes now, in arrays of its own."""
+        vectors = {}
+        if seen.vectors is not None:
+            row = seen.vectors[index].copy()
+            vectors = {name: row[part] for name, part in self._slices.items()}
+        return Moment(seen.frames[index].copy(), vectors, _states(seen.infos, index))
 
     def _end(self, stepped: AnyArray, terminated: BoolArray, truncated: BoolArray) -> None:
         for index in stepped:
@@ -253,7 +295,7 @@ def _policy_maker(policy: str | PolicyMaker) -> PolicyMaker:
     return POLICIES[policy]
 
 
-def _describe(make: EnvMaker, env_id: str, *, seed: int, policy: str) -> DatasetInfo:
+def _describe(make: FrameEnvMaker, env_id: str, *, seed: int, policy: str) -> DatasetInfo:
     env = make()
     try:
         return DatasetInfo(
@@ -262,15 +304,17 @@ def _describe(make: EnvMaker, env_id: str, *, seed: int, policy: str) -> Dataset
             frame=env.frame_spec,
             frame_skip=make.frame_skip,
             env_spec=spec_json(env),
-            provenance=_provenance(seed, policy),
+            provenance=_provenance(seed, policy, make.layout),
+            vectors=env.vector_spec,
         )
     finally:
         env.close()
 
 
-def _provenance(seed: int, policy: str) -> dict[str, Any]:
+def _provenance(seed: int, policy: str, layout: str | None) -> dict[str, Any]:
     created = datetime.now(timezone.utc).isoformat(timespec="seconds")
-    return {"latentwrap": __version__, "policy": policy, "seed": seed, "created": created}
+    record = {"latentwrap": __version__, "policy": policy, "seed": seed, "created": created}
+    return record if layout is None else {**record, "layout": layout}
 
 
 def _states(infos: Mapping[str, Any], index: int) -> dict[str, FloatArray]:

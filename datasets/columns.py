@@ -27,6 +27,7 @@ class Columns:
         rewards: float32 (N,), or `None`.
         terminations, truncations: bool (N,).
         states: physical truth by name, float32 (N, k).
+        vectors: all vectors joined, float32 (N, V), or `None` where there are none.
     """
 
     starts: IntArray
@@ -36,6 +37,7 @@ class Columns:
     terminations: BoolArray
     truncations: BoolArray
     states: Mapping[str, FloatArray]
+    vectors: FloatArray | None
 
 
 def read_columns(file: h5py.File, info: DatasetInfo, path: Path) -> Columns:
@@ -43,7 +45,7 @@ def read_columns(file: h5py.File, info: DatasetInfo, path: Path) -> Columns:
 
     Raises:
         DatasetError: a column is missing or has another shape or dtype, the index does not
-            cover the rows, there is no episode, or values cannot be actions or rewards.
+            cover the rows, there is no episode, or values cannot be actions, rewards or vectors.
     """
     _check_layout(file, info, path)
     columns = Columns(
@@ -54,8 +56,9 @@ def read_columns(file: h5py.File, info: DatasetInfo, path: Path) -> Columns:
         terminations=file[layout.TERMINATIONS][:],
         truncations=file[layout.TRUNCATIONS][:],
         states={name: file[layout.state_path(name)][:] for name in _state_names(file)},
+        vectors=_read_vectors(file, info),
     )
-    _check_index(columns, len(file[layout.FRAMES]), path)
+    _check_index(columns, len(columns.actions), path)
     _check_finite(columns, path)
     _check_padding(columns, path)
     _check_discrete(columns, info, path)
@@ -64,27 +67,37 @@ def read_columns(file: h5py.File, info: DatasetInfo, path: Path) -> Columns:
 
 def _check_layout(file: h5py.File, info: DatasetInfo, path: Path) -> None:
     """Compare shapes and dtypes before anything is read: a foreign column may be huge."""
-    for name in layout.REQUIRED:
+    frames = layout.frame_paths(info.frame)
+    for name in (*frames, *layout.REQUIRED):
         if not isinstance(file.get(name), h5py.Dataset):
             raise DatasetError(
                 f"{path} lacks the column /{name}, which layout version {layout.VERSION} requires: "
                 "get it anew."
             )
-    rows, episodes = _length(file[layout.FRAMES]), _length(file[layout.EPISODE_LENGTH])
+    rows, episodes = _length(file[frames[0]]), _length(file[layout.EPISODE_LENGTH])
     expected: dict[str, tuple[tuple[int | None, ...], Any]] = {
-        layout.FRAMES: ((rows, *info.frame.shape), np.uint8),
+        **_frame_columns(info, rows),
         layout.ACTIONS: ((rows, info.action.stored_size), info.action.stored_dtype),
         layout.TERMINATIONS: ((rows,), np.bool_),
         layout.TRUNCATIONS: ((rows,), np.bool_),
         layout.EPISODE_START: ((episodes,), np.int64),
         layout.EPISODE_LENGTH: ((episodes,), np.int64),
     }
+    for name, size in zip(info.vectors.names, info.vectors.sizes, strict=True):
+        expected[layout.vector_path(name)] = ((rows, size), np.float32)
     if layout.REWARDS in file:
         expected[layout.REWARDS] = ((rows,), np.float32)
     for name in _state_names(file):
         expected[layout.state_path(name)] = ((rows, None), np.float32)
     for name, (shape, dtype) in expected.items():
         _check_column(file[name], name, shape, np.dtype(dtype), path)
+
+
+def _frame_columns(info: DatasetInfo, rows: int) -> dict[str, tuple[tuple[int | None, ...], Any]]:
+    paths, panels = layout.frame_paths(info.frame), info.frame.panels
+    return {
+        path: ((rows, *panel.shape), np.uint8) for path, panel in zip(paths, panels, strict=True)
+    }
 
 
 def _check_column(
@@ -113,6 +126,11 @@ def _state_names(file: h5py.File) -> list[str]:
     return sorted(states) if isinstance(states, h5py.Group) else []
 
 
+def _read_vectors(file: h5py.File, info: DatasetInfo) -> FloatArray | None:
+    columns = [file[layout.vector_path(name)][:] for name in info.vectors.names]
+    return np.concatenate(columns, axis=1) if columns else None
+
+
 def _check_index(columns: Columns, rows: int, path: Path) -> None:
     starts, lengths = columns.starts, columns.lengths
     if not len(lengths):
@@ -131,7 +149,12 @@ def _check_index(columns: Columns, rows: int, path: Path) -> None:
 
 
 def _check_finite(columns: Columns, path: Path) -> None:
-    for name, column in (("actions", columns.actions), ("rewards", columns.rewards)):
+    checked = {
+        "actions": columns.actions,
+        "rewards": columns.rewards,
+        "vectors": columns.vectors,
+    }
+    for name, column in checked.items():
         if column is None or np.isfinite(column).all():
             continue
         row = int(np.argwhere(~np.isfinite(column))[0, 0])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from latentwrap.datasets import layout
 from latentwrap.datasets.layout import DatasetInfo
 from latentwrap.errors import DatasetError
 from latentwrap.types import AnyArray, FloatArray, Frame, Frames
+from latentwrap.vectors import VectorSpec
 
 _LARGEST = float(np.finfo(np.float32).max)
 
@@ -26,6 +27,7 @@ class Episode:
         rewards: float32 (T,), or `None` where there are none.
         terminated, truncated: how the episode ended.
         states: physical truth by name, float32 (T+1, k); row t belongs to frame t.
+        vectors: what was observed beside the frames by name, likewise.
     """
 
     frames: Frames
@@ -34,40 +36,74 @@ class Episode:
     terminated: bool
     truncated: bool
     states: Mapping[str, FloatArray] = field(default_factory=dict)
+    vectors: Mapping[str, FloatArray] = field(default_factory=dict)
+
+
+def join_vectors(episode: Episode, spec: VectorSpec) -> FloatArray | None:
+    """The vectors of an episode in the order of `spec`, float32 (T+1, V); `None` if one is missing.
+
+    >>> import numpy as np
+    >>> frames, actions = np.zeros((2, 8, 8, 3), np.uint8), np.zeros((1, 1), np.int64)
+    >>> vectors = {"b": np.float32([[1], [2]]), "a": np.float32([[3], [4]])}
+    >>> episode = Episode(frames, actions, None, True, False, vectors=vectors)
+    >>> join_vectors(episode, VectorSpec(names=("a", "b"), sizes=(1, 1))).tolist()
+    [[3.0, 1.0], [4.0, 2.0]]
+    """
+    found = [episode.vectors[name] for name in spec.names if name in episode.vectors]
+    return np.concatenate(found, axis=1) if found and len(found) == len(spec.names) else None
+
+
+class Moment(NamedTuple):
+    """What belongs to one frame of an episode.
+
+    Attributes:
+        frame: uint8 (H, W, C).
+        vectors: observed beside it by name, float32 (k,).
+        states: what `states_of` found in the environment's info.
+    """
+
+    frame: Frame
+    vectors: Mapping[str, FloatArray]
+    states: Mapping[str, FloatArray]
 
 
 class EpisodeBuilder:
     """Grows an episode step by step.
 
     Args:
-        frame: the first frame.
-        states: what `states_of` found in the info of the reset.
+        first: what the reset gave.
+
+    Raises:
+        DatasetError: a vector is not finite.
     """
 
-    def __init__(self, frame: Frame, states: Mapping[str, FloatArray]) -> None:
-        self._frames = [frame]
-        self._states = {name: [value] for name, value in states.items()}
+    def __init__(self, first: Moment) -> None:
+        _check_vectors(first.vectors, "at a reset")
+        self._frames = [first.frame]
+        self._vectors = {name: [value] for name, value in first.vectors.items()}
+        self._states = {name: [value] for name, value in first.states.items()}
         self._actions: list[AnyArray] = []
         self._rewards: list[float] = []
 
     def __len__(self) -> int:
         return len(self._actions)
 
-    def add(
-        self, action: AnyArray, reward: float, frame: Frame, states: Mapping[str, FloatArray]
-    ) -> None:
-        """Append a transition and the frame that it led to.
+    def add(self, action: AnyArray, reward: float, moment: Moment) -> None:
+        """Append a transition and what it led to.
 
         Raises:
-            DatasetError: the reward is not finite, or the states changed their names or sizes.
+            DatasetError: the reward or a vector is not finite, or the states changed their names
+                or sizes.
         """
+        when = f"at step {len(self) + 1} of an episode"
         if not abs(reward) <= _LARGEST:  # also true for NaN
             raise DatasetError(
-                f"The environment gave the reward {reward} at step {len(self) + 1} of an episode, "
+                f"The environment gave the reward {reward} {when}, "
                 "but rewards must be finite in float32: mend or wrap the environment."
             )
+        _check_vectors(moment.vectors, when)
         before = {name: len(values[0]) for name, values in self._states.items()}
-        now = {name: len(value) for name, value in states.items()}
+        now = {name: len(value) for name, value in moment.states.items()}
         if now != before:
             raise DatasetError(
                 f"info['state'] must always hold the same names and sizes, "
@@ -75,8 +111,10 @@ class EpisodeBuilder:
             )
         self._actions.append(action)
         self._rewards.append(reward)
-        self._frames.append(frame)
-        for name, value in states.items():
+        self._frames.append(moment.frame)
+        for name, value in moment.vectors.items():
+            self._vectors[name].append(value)
+        for name, value in moment.states.items():
             self._states[name].append(value)
 
     def build(self, *, terminated: bool, truncated: bool) -> Episode:
@@ -88,6 +126,7 @@ class EpisodeBuilder:
             terminated=terminated,
             truncated=truncated,
             states={name: np.stack(values) for name, values in self._states.items()},
+            vectors={name: np.stack(values) for name, values in self._vectors.items()},
         )
 
 
@@ -106,7 +145,9 @@ def states_of(info: Mapping[str, Any]) -> dict[str, FloatArray]:
     if state is None:
         return {}
     columns = state if isinstance(state, Mapping) else {"state": state}
-    return {_column_name(name): _numbers(name, value) for name, value in columns.items()}
+    return {
+        layout.column_name(name, "state"): _numbers(name, value) for name, value in columns.items()
+    }
 
 
 def columns_of(episode: Episode, info: DatasetInfo) -> dict[str, AnyArray]:
@@ -124,7 +165,7 @@ def columns_of(episode: Episode, info: DatasetInfo) -> dict[str, AnyArray]:
     ends = np.zeros((2, steps), bool)
     ends[:, -1] = episode.terminated, episode.truncated
     columns: dict[str, AnyArray] = {
-        layout.FRAMES: episode.frames,
+        **layout.split_frames(episode.frames, info.frame),
         layout.ACTIONS: _padded(actions),
         layout.TERMINATIONS: _padded(ends[0]),
         layout.TRUNCATIONS: _padded(ends[1]),
@@ -135,8 +176,34 @@ def columns_of(episode: Episode, info: DatasetInfo) -> dict[str, AnyArray]:
     for name, values in episode.states.items():
         size = values.shape[1] if values.ndim == 2 else 1
         _require(f"state {name!r}", values, (steps + 1, size), np.float32)
-        columns[layout.state_path(_column_name(name))] = values
+        columns[layout.state_path(layout.column_name(name, "state"))] = values
+    return columns | _vector_columns(episode, info)
+
+
+def _vector_columns(episode: Episode, info: DatasetInfo) -> dict[str, AnyArray]:
+    names, rows = info.vectors.names, len(episode.actions) + 1
+    if set(episode.vectors) != set(names):
+        raise DatasetError(
+            f"An episode of this dataset requires the vectors {', '.join(names) or 'of no name'}, "
+            f"got {', '.join(episode.vectors) or 'none'}."
+        )
+    columns = {}
+    for name, size in zip(names, info.vectors.sizes, strict=True):
+        values = episode.vectors[name]
+        _require(f"vector {name!r}", values, (rows, size), np.float32)
+        if not np.isfinite(values).all():
+            raise DatasetError(f"An episode requires finite vectors, {name!r} is not.")
+        columns[layout.vector_path(name)] = values
     return columns
+
+
+def _check_vectors(vectors: Mapping[str, FloatArray], when: str) -> None:
+    for name, values in vectors.items():
+        if not np.isfinite(values).all():
+            raise DatasetError(
+                f"The environment gave the vector {name!r} {values.tolist()} {when}, "
+                "but vectors must be finite in float32: mend or wrap the environment."
+            )
 
 
 def _require(what: str, array: AnyArray, shape: tuple[int, ...], dtype: Any) -> None:
@@ -151,14 +218,6 @@ def _require(what: str, array: AnyArray, shape: tuple[int, ...], dtype: Any) -> 
 
 def _padded(column: AnyArray) -> AnyArray:
     return np.concatenate([column, np.zeros_like(column[:1])])
-
-
-def _column_name(name: Any) -> str:
-    if not isinstance(name, str) or "/" in name or name in ("", "."):
-        raise DatasetError(
-            f"A state requires a name that is a non-empty text without '/', got {name!r}."
-        )
-    return name
 
 
 def _numbers(name: Any, value: Any) -> FloatArray:

@@ -7,6 +7,7 @@ episode of T transitions has T+1 rows; its last row's action, reward and flags a
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from textwrap import shorten
@@ -18,6 +19,8 @@ import numpy as np
 from latentwrap.actions import ActionSpec
 from latentwrap.errors import DatasetError, LatentwrapError
 from latentwrap.pixels import FrameSpec
+from latentwrap.types import AnyArray, Frames
+from latentwrap.vectors import VectorSpec
 
 FORMAT = "latentwrap"
 VERSION = 1
@@ -29,14 +32,58 @@ TRUNCATIONS = "truncations"
 EPISODE_START = "episodes/start"
 EPISODE_LENGTH = "episodes/length"
 STATE = "state"
+VECTORS = "vectors"
 
-REQUIRED = (FRAMES, ACTIONS, TERMINATIONS, TRUNCATIONS, EPISODE_START, EPISODE_LENGTH)
-"""Columns that every file has; rewards and states may be absent."""
+REQUIRED = (ACTIONS, TERMINATIONS, TRUNCATIONS, EPISODE_START, EPISODE_LENGTH)
+"""Columns that every file has beside its frames; rewards, states and vectors may be absent."""
 
 
 def state_path(name: str) -> str:
     """Where the state called `name` lies."""
     return f"{STATE}/{name}"
+
+
+def vector_path(name: str) -> str:
+    """Where the vector called `name` lies."""
+    return f"{VECTORS}/{name}"
+
+
+def frame_paths(frame: FrameSpec) -> tuple[str, ...]:
+    """Where the frames lie: one column, or one for each of several cameras, from left to right."""
+    if len(frame.cameras) < 2:
+        return (FRAMES,)
+    return tuple(f"{FRAMES}/{camera.name}" for camera in frame.cameras)
+
+
+def is_frames(path: str) -> bool:
+    """Whether a column holds images."""
+    return path.partition("/")[0] == FRAMES
+
+
+def split_frames(frames: Frames, spec: FrameSpec) -> dict[str, AnyArray]:
+    """The columns of frames (n, H, W, C), each camera's apart."""
+    panels = np.split(frames, len(spec.panels), axis=2)
+    return dict(zip(frame_paths(spec), panels, strict=True))
+
+
+def read_frames(file: h5py.File, rows: slice, spec: FrameSpec) -> Frames:
+    """Frames of some rows as they are in memory, all cameras side by side."""
+    panels = [file[path][rows] for path in frame_paths(spec)]
+    frames: Frames = panels[0] if len(panels) == 1 else np.concatenate(panels, axis=2)
+    return frames
+
+
+def column_name(name: Any, what: str) -> str:
+    """The name itself, if a column can have it.
+
+    Raises:
+        DatasetError: it cannot.
+    """
+    if not isinstance(name, str) or "/" in name or name in ("", "."):
+        raise DatasetError(
+            f"A {what} requires a name that is a non-empty text without '/', got {name!r}."
+        )
+    return name
 
 
 @dataclass(frozen=True)
@@ -50,6 +97,8 @@ class DatasetInfo:
         frame_skip: how often each action was repeated.
         env_spec: Gymnasium's specification as JSON, where there is one.
         provenance: who made the file, and how; JSON-serialisable.
+        vectors: names and sizes of the vectors beside each frame, in the order in which they are
+            joined.
     """
 
     env_id: str
@@ -58,17 +107,35 @@ class DatasetInfo:
     frame_skip: int = 1
     env_spec: str | None = None
     provenance: dict[str, Any] = field(default_factory=dict)
+    vectors: VectorSpec = field(default_factory=VectorSpec)
+
+    def check_names(self) -> None:
+        """Refuse cameras and vectors that cannot have a column of their own.
+
+        Raises:
+            DatasetError: an impossible name, the same name twice, or a vector of no numbers.
+        """
+        _check_names(_camera_names(self.frame), "camera")
+        _check_names(self.vectors.names, "vector")
+        for name, size in zip(self.vectors.names, self.vectors.sizes, strict=True):
+            if size < 1:
+                raise DatasetError(
+                    f"A vector requires at least one number, {name!r} has none: leave it out."
+                )
 
     def check_same(self, other: DatasetInfo, path: Path) -> None:
         """Refuse to mix episodes of different sources in one file.
 
         Raises:
-            DatasetError: `other` is of another environment, action space, frame, policy or seed.
+            DatasetError: `other` is of another environment, action space, frame, vectors, policy
+                or seed.
         """
-        for name in ("env_id", "frame", "frame_skip", "env_spec"):
+        cameras, others = _camera_names(self.frame), _camera_names(other.frame)
+        _check_equal("cameras", ", ".join(cameras), ", ".join(others), path)
+        for name in ("env_id", "frame", "vectors", "frame_skip", "env_spec"):
             _check_equal(name, getattr(self, name), getattr(other, name), path)
         _check_equal("action space", self.action.to_json(), other.action.to_json(), path)
-        for name in ("policy", "seed"):
+        for name in ("policy", "seed", "layout"):
             _check_equal(name, self.provenance.get(name), other.provenance.get(name), path)
 
 
@@ -81,6 +148,11 @@ def create_file(path: Path) -> h5py.File:
     return h5py.File(path, "w", libver=("v110", "v110"))
 
 
+def frame_json(frame: FrameSpec) -> str:
+    """The frame as a JSON document, the same as ever where there are no cameras."""
+    return frame.model_dump_json(exclude=None if frame.cameras else {"cameras"})
+
+
 def write_info(file: h5py.File, info: DatasetInfo) -> None:
     """Write the attributes of a file."""
     attributes = {
@@ -89,7 +161,8 @@ def write_info(file: h5py.File, info: DatasetInfo) -> None:
         "env_id": info.env_id,
         "env_spec": info.env_spec or "",
         "action_space": info.action.to_json(),
-        "frame": info.frame.model_dump_json(),
+        "frame": frame_json(info.frame),
+        "vectors": json.dumps(info.vectors.names),
         "frame_skip": info.frame_skip,
         "provenance": json.dumps(info.provenance),
     }
@@ -111,17 +184,47 @@ def read_info(file: h5py.File, path: Path) -> DatasetInfo:
         )
     _check_version(attributes.get("version"), path)
     try:
-        return DatasetInfo(
+        info = DatasetInfo(
             env_id=str(attributes["env_id"]),
             action=ActionSpec.from_json(attributes["action_space"]),
             frame=FrameSpec.parse(json.loads(attributes["frame"])),
             frame_skip=int(attributes["frame_skip"]),
             env_spec=attributes["env_spec"] or None,
             provenance=json.loads(attributes["provenance"]),
+            vectors=_vector_spec(file, json.loads(attributes.get("vectors", "[]")), path),
         )
+        info.check_names()
     except (AssertionError, KeyError, TypeError, ValueError, LatentwrapError) as error:
         reason = str(error).rstrip(".")
         raise DatasetError(f"{path} has damaged attributes ({reason}): get it anew.") from None
+    return info
+
+
+def _vector_spec(file: h5py.File, names: list[str], path: Path) -> VectorSpec:
+    """The vectors of a file in the order in which they are joined; unnamed ones come last."""
+    group = file.get(VECTORS)
+    stored = sorted(group) if isinstance(group, h5py.Group) else []
+    names = [*names, *(name for name in stored if name not in names)]
+    sizes = []
+    for name in names:
+        column = group[name] if name in stored else None
+        if not isinstance(column, h5py.Dataset) or column.ndim != 2:
+            raise DatasetError(
+                f"{path} requires /{vector_path(name)} to be a column of vectors: get it anew."
+            )
+        sizes.append(int(column.shape[1]))
+    return VectorSpec(names=tuple(names), sizes=tuple(sizes))
+
+
+def _camera_names(frame: FrameSpec) -> list[str]:
+    return [camera.name for camera in frame.cameras]
+
+
+def _check_names(names: Sequence[str], what: str) -> None:
+    for number, name in enumerate(names):
+        column_name(name, what)
+        if name in names[:number]:
+            raise DatasetError(f"Every {what} requires a name of its own, got {name!r} twice.")
 
 
 def _is_ours(found: Any) -> bool:

@@ -43,6 +43,7 @@ class Dataset:
         rewards: float32 (N,), or `None`.
         terminations, truncations: bool (N,).
         states: physical truth by name, float32 (N, k).
+        joined_vectors: what was observed beside the frames, float32 (N, V), or `None`.
 
     Raises:
         DatasetError: missing, not HDF5, foreign, damaged, or without episodes.
@@ -78,6 +79,15 @@ class Dataset:
         self.actions, self.rewards = columns.actions, columns.rewards
         self.terminations, self.truncations = columns.terminations, columns.truncations
         self.states = dict(columns.states)
+        self.joined_vectors = columns.vectors
+
+    @property
+    def vectors(self) -> dict[str, FloatArray]:
+        """What was observed beside the frames by name, float32 (N, k); views."""
+        joined = self.joined_vectors
+        if joined is None:
+            return {}
+        return {name: joined[:, part] for name, part in self.info.vectors.slices.items()}
 
     @property
     def num_episodes(self) -> int:
@@ -100,7 +110,7 @@ class Dataset:
         return self.num_frames * int(np.prod(self.info.frame.shape))
 
     def frames(self, rows: slice) -> Frames:
-        """Frames of some rows, uint8 (n, H, W, C).
+        """Frames of some rows, uint8 (n, H, W, C), several cameras side by side.
 
         Raises:
             DatasetError: the file is damaged there.
@@ -108,8 +118,7 @@ class Dataset:
         if self._memory is not None:
             return self._memory[rows]
         with _damage_named(self.path):
-            frames: Frames = self._handle()[layout.FRAMES][rows]
-        return frames
+            return layout.read_frames(self._handle(), rows, self.info.frame)
 
     def preload(self) -> None:
         """Hold all frames in memory, `frame_bytes` of it."""
@@ -138,6 +147,7 @@ class Dataset:
             terminated=bool(self.terminations[steps].any()),
             truncated=bool(self.truncations[steps].any()),
             states={name: column[rows] for name, column in self.states.items()},
+            vectors={name: column[rows] for name, column in self.vectors.items()},
         )
 
     def returns(self) -> FloatArray | None:
@@ -149,12 +159,12 @@ class Dataset:
         return sums.astype(np.float32)
 
     def fingerprint(self) -> str:
-        """Identifies the experience: SHA-256 over info, index, actions, rewards and end flags.
+        """Identifies the experience: SHA-256 over info and all columns but frames and states.
 
         Frames, states and provenance are left out, so that asking costs milliseconds: two files
         that differ in their pictures alone have the same fingerprint.
         """
-        info = [self.info.env_id, self.info.action.to_json(), self.info.frame.model_dump_json()]
+        info = [self.info.env_id, self.info.action.to_json(), layout.frame_json(self.info.frame)]
         digest = hashlib.sha256(json.dumps([*info, self.info.frame_skip]).encode())
         columns = {
             layout.EPISODE_LENGTH: self.lengths,
@@ -162,6 +172,7 @@ class Dataset:
             layout.REWARDS: self.rewards,
             layout.TERMINATIONS: self.terminations,
             layout.TRUNCATIONS: self.truncations,
+            **{layout.vector_path(name): column for name, column in self.vectors.items()},
         }
         for name, column in columns.items():
             digest.update(name.encode())
@@ -170,13 +181,13 @@ class Dataset:
         return digest.hexdigest()
 
     def storage(self) -> dict[str, Any]:
-        """How the frames lie on disk: `chunks`, `codec` and `bytes` after compression."""
-        frames = self._handle()[layout.FRAMES]
-        filters = list(frames._filters) or ["none"]
+        """How the frames lie on disk: `chunks` (of one camera), `codec`, `bytes` compressed."""
+        columns = [self._handle()[path] for path in layout.frame_paths(self.info.frame)]
+        filters = list(columns[0]._filters) or ["none"]
         return {
-            "chunks": frames.chunks,
+            "chunks": columns[0].chunks,
             "codec": ", ".join(_FILTERS.get(name, name) for name in filters),
-            "bytes": int(frames.id.get_storage_size()),
+            "bytes": sum(int(column.id.get_storage_size()) for column in columns),
         }
 
     def close(self) -> None:

@@ -23,12 +23,14 @@ class Windows:
         actions: encoded for the model, float32 (B, L, A).
         rewards: float32 (B, L), or `None`.
         terminations: bool (B, L).
+        vectors: as observed, joined, float32 (B, L+1, V), or `None`.
     """
 
     frames: Frames
     actions: FloatArray
     rewards: FloatArray | None
     terminations: BoolArray
+    vectors: FloatArray | None = None
 
 
 @dataclass(frozen=True)
@@ -148,11 +150,13 @@ class WindowSampler:
         length, data = self._length, self._dataset
         frames = np.stack([data.frames(slice(s, s + length + 1)) for s in starts])
         rows = starts[:, None] + np.arange(length)
+        seen = starts[:, None] + np.arange(length + 1)
         return Windows(
             frames=frames,
             actions=self._actions[rows],
             rewards=None if data.rewards is None else data.rewards[rows],
             terminations=data.terminations[rows],
+            vectors=None if data.joined_vectors is None else data.joined_vectors[seen],
         )
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from latentwrap.actions import describe
 from latentwrap.datasets.reader import Dataset
-from latentwrap.pixels import tile
+from latentwrap.pixels import FrameSpec, tile
 from latentwrap.types import AnyArray, Frame
 
 
@@ -34,13 +34,16 @@ class DatasetSummary:
         env_id: of the environment.
         action_space: in words.
         frame: height, width, channels.
-        source: the size of the environment's own image, in words.
+        source: the size of the environment's own images, in words.
+        cameras: names of those whose images lie side by side in a frame; empty for one image
+            that is the whole observation or rendered.
         frame_skip: how often each action was repeated.
         episodes, transitions, frames: counts.
         lengths: transitions by episode.
         returns: by episode; `None` without rewards.
         terminated, truncated: episodes that ended so.
         states: names and sizes of the `/state` columns.
+        vectors: names and sizes of the `/vectors` columns.
         file_bytes: size of the file.
         frame_bytes, stored_frame_bytes: size of the frames in memory and on disk.
         compression: how many times smaller the frames are on disk.
@@ -51,6 +54,7 @@ class DatasetSummary:
     action_space: str
     frame: tuple[int, int, int]
     source: str
+    cameras: tuple[str, ...]
     frame_skip: int
     episodes: int
     transitions: int
@@ -60,6 +64,7 @@ class DatasetSummary:
     terminated: int
     truncated: int
     states: dict[str, int]
+    vectors: dict[str, int]
     file_bytes: int
     frame_bytes: int
     stored_frame_bytes: int
@@ -81,7 +86,9 @@ class DatasetSummary:
             "transitions": str(self.transitions),
             "episode length": str(self.lengths),
             "return": "no rewards" if self.returns is None else str(self.returns),
-            "state": ", ".join(f"{n} ({k})" for n, k in self.states.items()) or "none",
+            "cameras": ", ".join(self.cameras) or "one image",
+            "vectors": _columns(self.vectors),
+            "state": _columns(self.states),
             "size on disk": _megabytes(self.file_bytes),
             "frames on disk": (
                 f"{_megabytes(self.stored_frame_bytes)} ({self.codec}, {self.compression:.1f} "
@@ -95,14 +102,12 @@ def summarize(dataset: Dataset) -> DatasetSummary:
     """Count and measure a dataset."""
     info, returns, storage = dataset.info, dataset.returns(), dataset.storage()
     spec = info.frame
-    source = "unknown"
-    if spec.source_height is not None:
-        source = f"{spec.source_height}×{spec.source_width}"
     return DatasetSummary(
         env_id=info.env_id,
         action_space=describe(info.action.space),
         frame=spec.shape,
-        source=source,
+        source=" and ".join(_size(panel) for panel in spec.panels),
+        cameras=tuple(camera.name for camera in spec.cameras),
         frame_skip=info.frame_skip,
         episodes=dataset.num_episodes,
         transitions=dataset.num_transitions,
@@ -112,6 +117,7 @@ def summarize(dataset: Dataset) -> DatasetSummary:
         terminated=int(dataset.terminations.sum()),
         truncated=int(dataset.truncations.sum()),
         states={name: int(np.prod(c.shape[1:])) for name, c in dataset.states.items()},
+        vectors=dict(zip(info.vectors.names, info.vectors.sizes, strict=True)),
         file_bytes=dataset.path.stat().st_size,
         frame_bytes=dataset.frame_bytes,
         stored_frame_bytes=storage["bytes"],
@@ -132,6 +138,15 @@ def contact_sheet(dataset: Dataset, *, rows: int = 6, columns: int = 10) -> Fram
     shown = np.linspace(firsts, lasts, columns, axis=1).astype(int).reshape(-1)
     frames = [dataset.frames(slice(int(row), int(row) + 1)) for row in shown]
     return tile(np.concatenate(frames), columns=columns)
+
+
+def _size(panel: FrameSpec) -> str:
+    known = panel.source_height is not None
+    return f"{panel.source_height}×{panel.source_width}" if known else "unknown"
+
+
+def _columns(sizes: dict[str, int]) -> str:
+    return ", ".join(f"{name} ({size})" for name, size in sizes.items()) or "none"
 
 
 def _spread(values: AnyArray) -> Spread:

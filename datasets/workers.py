@@ -2,53 +2,19 @@
 
 from __future__ import annotations
 
-import os
-import signal
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import Any
 
 import gymnasium as gym
-from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv, VectorEnv
 
-from latentwrap.envs.making import FrameSkip, RenderFrame, make_env
+from latentwrap.envs.workers import FrameEnvMaker
 from latentwrap.errors import DatasetError
 
 
-@dataclass(frozen=True)
-class EnvMaker:
-    """Makes one environment that observes frames; may be pickled to a worker.
-
-    Attributes:
-        spec: of the environment; workers need not have registered its id.
-        frame_skip: how often each action is repeated.
-        height, width, grey: size of the frames, and whether they lose their colours.
-        env_kwargs: passed on to the environment.
-    """
-
-    spec: EnvSpec
-    frame_skip: int
-    height: int
-    width: int
-    grey: bool
-    env_kwargs: Mapping[str, Any]
-    _home: int = field(default_factory=os.getpid)
-
-    def __call__(self) -> RenderFrame:
-        """Make it."""
-        if os.getpid() != self._home:
-            # Ctrl-C reaches every process of the terminal; the collector alone shall act on it.
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
-        env = make_env(self.spec, **self.env_kwargs)
-        if self.frame_skip > 1:
-            env = FrameSkip(env, self.frame_skip)
-        return RenderFrame(env, height=self.height, width=self.width, grey=self.grey)
-
-
 @contextmanager
-def running(make: EnvMaker, count: int) -> Iterator[VectorEnv[Any, Any, Any]]:
+def running(make: FrameEnvMaker, count: int) -> Iterator[VectorEnv[Any, Any, Any]]:
     """`count` environments under Gymnasium's NEXT_STEP autoreset, closed after the block.
 
     One runs in this process, more run in a spawned process each: a fork would copy threads and
@@ -91,7 +57,7 @@ def _next_step() -> dict[str, Any]:
     return {} if mode is None else {"autoreset_mode": mode.NEXT_STEP}
 
 
-def _make_vector(make: EnvMaker, count: int) -> VectorEnv[Any, Any, Any]:
+def _make_vector(make: FrameEnvMaker, count: int) -> VectorEnv[Any, Any, Any]:
     if count == 1:
         return SyncVectorEnv([make], **_next_step())
     return AsyncVectorEnv([make] * count, context="spawn", **_next_step())

@@ -43,7 +43,8 @@ class DatasetWriter:
 
     Raises:
         OutputExists: there is a file or a folder, and neither `force` nor `resume`.
-        DatasetError: the interrupted run was of something else, or the name does not end in .h5.
+        DatasetError: the interrupted run was of something else, the name does not end in .h5, or
+            a camera or vector has a name that no column can have.
 
     Example:
         >>> import tempfile
@@ -78,6 +79,7 @@ class DatasetWriter:
         self._finished = False
         if self.path.suffix not in (".h5", ".hdf5"):
             raise DatasetError(f"A dataset must end in .h5 or .hdf5, got {self.path}.")
+        info.check_names()
         refuse_output(self.path, force=force or resume)
         if resume:
             self._reopen()
@@ -195,9 +197,11 @@ def partial_folder(path: Path) -> Path:
 def _form_of(path: Path) -> dict[str, tuple[int, ...]]:
     """The columns of a part and the shape of one row of each."""
     with h5py.File(path, "r") as file:
-        states = [layout.state_path(name) for name in file.get(layout.STATE, ())]
-        plain = [name for name in file if isinstance(file[name], h5py.Dataset)]
-        return {name: file[name].shape[1:] for name in plain + states}
+        names: list[str] = []
+        file.visit(names.append)
+        index = (layout.EPISODE_START, layout.EPISODE_LENGTH)
+        columns = [n for n in names if isinstance(file[n], h5py.Dataset) and n not in index]
+        return {name: file[name].shape[1:] for name in columns}
 
 
 def _described(form: dict[str, tuple[int, ...]]) -> str:
@@ -213,7 +217,7 @@ def _write_episodes(
     for columns in episodes:
         for name, values in columns.items():
             _append(file, name, values)
-        lengths.append(len(columns[layout.FRAMES]))
+        lengths.append(len(columns[layout.ACTIONS]))
     ends = np.cumsum(lengths, dtype=np.int64)
     file[layout.EPISODE_START] = ends - np.array(lengths)
     file[layout.EPISODE_LENGTH] = np.array(lengths, np.int64)
@@ -229,7 +233,7 @@ def _append(file: h5py.File, name: str, values: AnyArray) -> None:
 
 def _create(file: h5py.File, name: str, values: AnyArray) -> None:
     rest = values.shape[1:]
-    if name == layout.FRAMES:
+    if layout.is_frames(name):
         options = {"chunks": (CHUNK_FRAMES, *rest), **hdf5plugin.LZ4()}
     else:
         rows = CHUNK_BYTES // max(values[0].nbytes, 1)

@@ -8,25 +8,26 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from latentwrap.envs import register_environments
+from latentwrap.envs import register_environments, register_latent
 
 if TYPE_CHECKING:
     from latentwrap.agents import SAC
-    from latentwrap.envs.making import FrameSkip, RenderFrame
+    from latentwrap.envs.frames import FrameSkip, RenderFrame
     from latentwrap.errors import LatentwrapError
     from latentwrap.models import LatentModel, load_model
-    from latentwrap.wrappers import LatentFilter, LatentObservation
+    from latentwrap.wrappers import LatentFilter, LatentObservation, VectorLatentObservation
 
 from latentwrap._version import __version__
 
 _HOME = {
     "SAC": "latentwrap.agents",
-    "FrameSkip": "latentwrap.envs.making",
+    "FrameSkip": "latentwrap.envs.frames",
     "LatentFilter": "latentwrap.wrappers",
     "LatentModel": "latentwrap.models",
     "LatentObservation": "latentwrap.wrappers",
     "LatentwrapError": "latentwrap.errors",
-    "RenderFrame": "latentwrap.envs.making",
+    "RenderFrame": "latentwrap.envs.frames",
+    "VectorLatentObservation": "latentwrap.wrappers",
     "load_model": "latentwrap.models",
 }
 
@@ -38,8 +39,10 @@ __all__ = [
     "LatentObservation",
     "LatentwrapError",
     "RenderFrame",
+    "VectorLatentObservation",
     "__version__",
     "load_model",
+    "register_latent",
 ]
 
 

@@ -60,11 +60,20 @@ class ActionSpec:
         Raises:
             EnvironmentMismatch: another number of values than the space has, or one not finite.
         """
-        flat = np.asarray(action).reshape(-1)
-        if len(flat) != self.stored_size or not np.isfinite(flat).all():
+        stored: AnyArray = self.flatten_batch(np.asarray(action)[None])[0]
+        return stored
+
+    def flatten_batch(self, actions: AnyArray) -> AnyArray:
+        """The stored form, (N, A), of N actions, (N, ...).
+
+        Raises:
+            EnvironmentMismatch: as of `flatten`.
+        """
+        flat = actions.reshape(len(actions), -1)
+        if flat.shape[1] != self.stored_size or not np.isfinite(flat).all():
             raise EnvironmentMismatch(
                 f"An action of {describe(self.space)} has {self.stored_size} finite values, "
-                f"got {action!r}."
+                f"got {actions.tolist()}."
             )
         return flat.astype(self.stored_dtype)
 

@@ -16,6 +16,7 @@ from latentwrap.actions import ActionSpec
 from latentwrap.envs import PIXEL_PENDULUM
 from latentwrap.models import LatentModel, LatentNormalizer, build_model, save_model
 from latentwrap.pixels import FrameSpec
+from latentwrap.vectors import VectorSpec
 
 # A slow machine is no failure.
 settings.register_profile("latentwrap", deadline=None, max_examples=50)
@@ -40,22 +41,33 @@ def make_tiny_model(
     action_space: spaces.Space | None = None,
     frame: FrameSpec | None = None,
     frame_skip: int = 1,
+    vectors: VectorSpec | None = None,
+    sees_vectors: bool = False,
     seed: int = 0,
 ) -> LatentModel:
-    """An untrained model with statistics: it filters, quickly, whatever it sees."""
+    """An untrained model with statistics: it filters, quickly, whatever it sees.
+
+    With `vectors` it has statistics of such vectors too, and with `sees_vectors` it takes them.
+    """
     model = build_model(
         "rssm" if kind == "discrete" else kind,
-        TINY[kind],
+        {**TINY[kind], "vectors": sees_vectors},
         frame_spec=frame or FrameSpec(height=16, width=16, source_height=64, source_width=64),
-        action_spec=ActionSpec(action_space or spaces.Box(-2, 2, (1,))),
+        action_spec=ActionSpec(spaces.Box(-2, 2, (1,)) if action_space is None else action_space),
         frame_skip=frame_skip,
+        vector_spec=vectors,
         generator=torch.Generator().manual_seed(seed),
     )
     rng = np.random.default_rng(seed)
-    size = model.latent_size
-    mean, std = rng.normal(size=size), rng.uniform(0.2, 1, size)
-    model.normalizer = LatentNormalizer(np.float32(mean), np.float32(std))
+    model.normalizer = make_statistics(model.latent_size, rng)
+    if vectors is not None:
+        model.vector_normalizer = make_statistics(vectors.size, rng)
     return model.eval()
+
+
+def make_statistics(size: int, rng: np.random.Generator) -> LatentNormalizer:
+    mean, std = rng.normal(size=size), rng.uniform(0.2, 1, size)
+    return LatentNormalizer(np.float32(mean), np.float32(std))
 
 
 @pytest.fixture(params=TINY)

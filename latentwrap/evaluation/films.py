@@ -96,7 +96,7 @@ def make_film(model: LatentModel, dataset: Dataset, episode: int, *, seed: int) 
     numbers = np.array([episode])
     (stretch,) = read_stretches(model, dataset, numbers, longest=STEPS + 1)
     actions = stretch.actions.to(model.device)
-    beliefs = list(filter_beliefs(model, stretch.frames, stretch.actions))
+    beliefs = list(filter_beliefs(model, stretch.frames, stretch.actions, stretch.vectors))
     context = min(CONTEXT, actions.shape[1] // 2)
     filtered = [model.decode(belief) for belief in beliefs]
     ahead = _roll(model, beliefs[context], actions[:, context:], lambda: None)

@@ -82,7 +82,7 @@ def measure_windows(model: LatentModel, dataset: Dataset, episodes: IntArray) ->
     sums: dict[str, float] = {}
     kl, count = np.zeros(0), 0
     for batch in sampler.fixed(_WINDOWS):
-        windows = to_tensors(batch, model.device)
+        windows = to_tensors(batch, model)
         noise = draw_noise(model, windows, generator)
         loss = model.loss(windows, noise)
         size = len(windows.frames)

@@ -228,7 +228,10 @@ def _beliefs_at(
     who, when = who[order], when[order]
     steps = int(when[-1])
     kept = []
-    beliefs = filter_beliefs(model, stretches.frames[:, : steps + 1], stretches.actions[:, :steps])
+    vectors = None if stretches.vectors is None else stretches.vectors[:, : steps + 1]
+    beliefs = filter_beliefs(
+        model, stretches.frames[:, : steps + 1], stretches.actions[:, :steps], vectors
+    )
     for t, belief in enumerate(beliefs):
         chosen = torch.from_numpy(who[when == t]).to(model.device)
         if len(chosen):

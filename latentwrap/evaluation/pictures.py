@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from latentwrap.datasets import Episode
+from latentwrap.datasets import Episode, join_vectors
 from latentwrap.extras import require
 from latentwrap.models import LatentModel
 from latentwrap.pixels import tile
@@ -21,7 +21,10 @@ def reconstruct_episode(model: LatentModel, episode: Episode) -> Frames:
     """What the filtered beliefs of an episode expect to see, uint8 (T+1, H, W, C)."""
     frames = torch.from_numpy(episode.frames)[None]
     actions = torch.from_numpy(model.action_spec.encode(episode.actions))[None]
-    decoded = [model.decode(belief) for belief in filter_beliefs(model, frames, actions)]
+    prepared = model.prepare_vectors(join_vectors(episode, model.vector_spec))
+    vectors = None if prepared is None else prepared[None]
+    beliefs = filter_beliefs(model, frames, actions, vectors)
+    decoded = [model.decode(belief) for belief in beliefs]
     reconstruction: Frames = torch.cat(decoded).cpu().numpy()
     return reconstruction
 

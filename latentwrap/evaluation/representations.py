@@ -106,14 +106,16 @@ def represent(
     }
     rows, steps = [], []
     for stretches in read_stretches(model, dataset, episodes, longest=LONGEST):
-        latents = filter_sequences(model, stretches.frames, stretches.actions).cpu().numpy()
+        filtered = filter_sequences(model, stretches.frames, stretches.actions, stretches.vectors)
+        latents = filtered.cpu().numpy()
         for index, (start, length) in enumerate(
             zip(stretches.starts.tolist(), stretches.lengths.tolist(), strict=True)
         ):
             frames = stretches.frames[index, :length]
             pieces[LATENT].append(latents[index, :length])
             if pca is not None:
-                pieces[SINGLE].append(single_frame_latents(model, frames))
+                vectors = None if stretches.vectors is None else stretches.vectors[index, :length]
+                pieces[SINGLE].append(single_frame_latents(model, frames, vectors))
                 pieces[PCA_ONE].append(_components(pca.one, frames.numpy()))
                 pieces[PCA_STACK].append(_stack_components(pca.stack, frames.numpy()))
             steps.append(np.arange(length))
@@ -122,11 +124,16 @@ def represent(
     return Representations(values, np.concatenate(rows), np.concatenate(steps))
 
 
-def single_frame_latents(model: LatentModel, frames: Tensor) -> FloatArray:
-    """The latent of each frame (N, H, W, C) on its own, float32 (N, d)."""
-    chunks = [
-        model.latent(model.initial(f.to(model.device))) for f in torch.split(frames, _AT_ONCE)
-    ]
+def single_frame_latents(
+    model: LatentModel, frames: Tensor, vectors: Tensor | None = None
+) -> FloatArray:
+    """The latent of each frame (N, H, W, C) on its own, with its vectors; float32 (N, d)."""
+    chunks = []
+    for start in range(0, len(frames), _AT_ONCE):
+        rows = slice(start, start + _AT_ONCE)
+        seen = None if vectors is None else vectors[rows].to(model.device)
+        belief = model.initial(frames[rows].to(model.device), vectors=seen)
+        chunks.append(model.latent(belief))
     latents: FloatArray = torch.cat(chunks).cpu().numpy()
     return latents
 

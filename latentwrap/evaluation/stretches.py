@@ -25,12 +25,15 @@ class Stretches:
         lengths: frames of each, int64 (B,).
         frames: uint8 (B, T+1, H, W, C).
         actions: encoded, float32 (B, T, A).
+        vectors: as `LatentModel.prepare_vectors` gives them, float32 (B, T+1, V); `None` for a
+            model that sees none.
     """
 
     starts: IntArray
     lengths: IntArray
     frames: Tensor
     actions: Tensor
+    vectors: Tensor | None
 
 
 def choose_episodes(
@@ -79,10 +82,19 @@ def read_stretches(
 
 def _read(model: LatentModel, dataset: Dataset, episodes: IntArray, lengths: IntArray) -> Stretches:
     starts = dataset.starts[episodes]
-    frames, actions = [], []
+    frames, actions, vectors = [], [], []
+    joined = dataset.joined_vectors
     for start, length in zip(starts.tolist(), lengths.tolist(), strict=True):
-        frames.append(torch.from_numpy(dataset.frames(slice(start, start + length))))
+        rows = slice(start, start + length)
+        frames.append(torch.from_numpy(dataset.frames(rows)))
         stored = dataset.actions[start : start + length - 1]
         actions.append(torch.from_numpy(model.action_spec.encode(stored)))
-    pad = torch.nn.utils.rnn.pad_sequence
-    return Stretches(starts, lengths, pad(frames, batch_first=True), pad(actions, batch_first=True))
+        seen = model.prepare_vectors(None if joined is None else joined[rows])
+        vectors += [] if seen is None else [seen]
+    return Stretches(
+        starts, lengths, _padded(frames), _padded(actions), _padded(vectors) if vectors else None
+    )
+
+
+def _padded(sequences: list[Tensor]) -> Tensor:
+    return torch.nn.utils.rnn.pad_sequence(sequences, batch_first=True)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from latentwrap.models import LatentModel
 
@@ -40,7 +41,7 @@ class ThroughputResult:
 
 @torch.inference_mode()
 def measure_throughput(model: LatentModel) -> ThroughputResult:
-    """Time filter and prior steps for about two seconds; frames and actions are zeros."""
+    """Time filter and prior steps for about two seconds; all that it sees is zeros."""
     single = _seconds_of(_filter_step(model, 1), model.device)
     batch = _seconds_of(_filter_step(model, _BATCH), model.device)
     prior = _seconds_of(_prior_step(model, _BATCH), model.device)
@@ -58,16 +59,23 @@ def measure_throughput(model: LatentModel) -> ThroughputResult:
 def _filter_step(model: LatentModel, size: int) -> Callable[[], object]:
     frames = torch.zeros((size, *model.frame_spec.shape), dtype=torch.uint8, device=model.device)
     actions = torch.zeros((size, model.action_spec.size), device=model.device)
-    belief = model.initial(frames)
+    vectors = _vectors(model, size)
+    belief = model.initial(frames, vectors=vectors)
     # The latent is copied back, as a control loop needs it.
-    return lambda: model.latent(model.filter(belief, actions, frames)).cpu()
+    return lambda: model.latent(model.filter(belief, actions, frames, vectors=vectors)).cpu()
 
 
 def _prior_step(model: LatentModel, size: int) -> Callable[[], object]:
     frames = torch.zeros((size, *model.frame_spec.shape), dtype=torch.uint8, device=model.device)
     actions = torch.zeros((size, model.action_spec.size), device=model.device)
-    belief = model.initial(frames)
+    belief = model.initial(frames, vectors=_vectors(model, size))
     return lambda: model.latent(model.predict(belief, actions)).cpu()
+
+
+def _vectors(model: LatentModel, size: int) -> Tensor | None:
+    if not model.sees_vectors:
+        return None
+    return torch.zeros(size, model.vector_spec.size, device=model.device)
 
 
 def _seconds_of(step: Callable[[], object], device: torch.device) -> float:

@@ -1,6 +1,6 @@
 """Latent models: distributions, networks, kinds, and their checkpoints."""
 
-from latentwrap.models.base import LatentModel, LossTerms, WindowTensors, map_belief
+from latentwrap.models.base import Innovation, LatentModel, LossTerms, WindowTensors, map_belief
 from latentwrap.models.checkpoint import load_model, save_model
 from latentwrap.models.deterministic import DeterministicConfig, DeterministicModel
 from latentwrap.models.kinds import KINDS, build_model
@@ -13,6 +13,7 @@ __all__ = [
     "KINDS",
     "DeterministicConfig",
     "DeterministicModel",
+    "Innovation",
     "LatentModel",
     "LatentNormalizer",
     "LossTerms",

@@ -15,8 +15,11 @@ from torch import Tensor, nn
 
 from latentwrap.actions import ActionSpec
 from latentwrap.config import Config
+from latentwrap.errors import LatentwrapError
 from latentwrap.models.normalizer import LatentNormalizer
 from latentwrap.pixels import FrameSpec
+from latentwrap.types import FloatArray
+from latentwrap.vectors import VectorSpec
 
 B = TypeVar("B", bound=tuple[Tensor, ...])
 """A belief, or any named tuple of tensors, each batch-first (B, ...)."""
@@ -30,12 +33,14 @@ class WindowTensors(NamedTuple):
         actions: encoded, float32 (B, L, A).
         rewards: float32 (B, L), or `None` where the dataset has none.
         terminations: float32 (B, L), 1 where the transition ended the episode.
+        vectors: standardised, float32 (B, L+1, V); `None` for models that see none.
     """
 
     frames: Tensor
     actions: Tensor
     rewards: Tensor | None
     terminations: Tensor
+    vectors: Tensor | None = None
 
 
 class LossTerms(NamedTuple):
@@ -48,6 +53,21 @@ class LossTerms(NamedTuple):
 
     total: Tensor
     terms: dict[str, Tensor]
+
+
+class Innovation(NamedTuple):
+    """What the newest frame (and vectors) brought to a belief.
+
+    Attributes:
+        kl: KL(q(s_t|x_≤t, a_<t) ‖ p(s_t|x_<t, a_<t)) in nats, summed over the stochastic
+            dimensions, float32 (B,); zeros for kinds without any. Large where the frame was not
+            foreseen.
+        std: of each stochastic dimension under q, float32 (B, k); of categorical variables, that
+            of each class's indicator, √(p (1 − p)).
+    """
+
+    kl: Tensor
+    std: Tensor
 
 
 @dataclass(frozen=True)
@@ -70,7 +90,8 @@ class LatentModel(nn.Module, ABC):
 
     Everything is batch-first. Frames enter as uint8 (B, H, W, C) and become float inside;
     actions enter encoded (`ActionSpec.encode`), float32 (B, A). Noise is standard normal
-    (B, `noise_size`) and makes the belief a sample; without it the belief is the mean.
+    (B, `noise_size`) and makes the belief a sample; without it the belief is the mean. A model
+    that sees vectors takes them beside every frame, as `prepare_vectors` makes them.
 
     Attributes:
         kind: the name of the model kind.
@@ -78,19 +99,34 @@ class LatentModel(nn.Module, ABC):
         frame_spec, action_spec: what frames and actions must look like.
         frame_skip: how often an action was repeated in the pretraining data.
         normalizer: statistics of the latents over the pretraining data, once trained.
+        vector_spec: the vectors that the pretraining data has, whether the model sees them or not.
+        vector_normalizer: their statistics over the pretraining data; `None` where there are none.
         checkpoint: where the model was loaded from, if it was.
     """
 
     kind: ClassVar[str]
     config: Config
 
-    def __init__(self, frame_spec: FrameSpec, action_spec: ActionSpec, frame_skip: int) -> None:
+    def __init__(
+        self,
+        frame_spec: FrameSpec,
+        action_spec: ActionSpec,
+        frame_skip: int,
+        vector_spec: VectorSpec | None = None,
+    ) -> None:
         super().__init__()
         self.frame_spec = frame_spec
         self.action_spec = action_spec
         self.frame_skip = frame_skip
         self.normalizer: LatentNormalizer | None = None
         self.checkpoint: CheckpointInfo | None = None
+        self.vector_spec = vector_spec or VectorSpec()
+        self.vector_normalizer: LatentNormalizer | None = None
+
+    @property
+    def sees_vectors(self) -> bool:
+        """Whether the model sees vectors beside frames."""
+        return False
 
     @property
     @abstractmethod
@@ -108,14 +144,30 @@ class LatentModel(nn.Module, ABC):
         return self.noise_size
 
     @abstractmethod
-    def initial(self, frame: Tensor, noise: Tensor | None = None) -> Any:
-        """The belief after the first frame of an episode."""
+    def initial(
+        self, frame: Tensor, noise: Tensor | None = None, vectors: Tensor | None = None
+    ) -> Any:
+        """The belief after the first frame of an episode.
+
+        Raises:
+            LatentwrapError: `vectors` are missing where the model sees them, or given where it
+                does not.
+        """
 
     @abstractmethod
     def filter(
-        self, belief: Any, action: Tensor, frame: Tensor, noise: Tensor | None = None
+        self,
+        belief: Any,
+        action: Tensor,
+        frame: Tensor,
+        noise: Tensor | None = None,
+        vectors: Tensor | None = None,
     ) -> Any:
-        """The belief after one more action and the frame that followed: a posterior step."""
+        """The belief after one more action and the frame that followed: a posterior step.
+
+        Raises:
+            LatentwrapError: as of `initial`.
+        """
 
     @abstractmethod
     def predict(self, belief: Any, action: Tensor, noise: Tensor | None = None) -> Any:
@@ -152,6 +204,53 @@ class LatentModel(nn.Module, ABC):
             dimensions, which need not override this.
         """
         return torch.zeros(0, device=self.device)
+
+    def innovation(
+        self,
+        belief: Any | None,  # noqa: ARG002
+        action: Tensor | None,  # noqa: ARG002
+        frame: Tensor,
+        vectors: Tensor | None = None,  # noqa: ARG002
+    ) -> Innovation:
+        """What a frame brings to the belief before it.
+
+        Args:
+            belief: after the last frame; `None` if the frame is an episode's first.
+            action: taken since, encoded, float32 (B, A); `None` likewise.
+            frame: that followed, uint8 (B, H, W, C).
+            vectors: as `filter` takes them.
+
+        Returns:
+            Zeros (B,) and (B, 0) for kinds without distributions, which need not override this.
+        """
+        nothing = torch.zeros(len(frame), 0, device=self.device)
+        return Innovation(nothing.sum(dim=1), nothing)
+
+    def prepare_vectors(self, vectors: FloatArray | None) -> Tensor | None:
+        """What `initial`, `filter` and `loss` take of vectors, on the model's device.
+
+        Args:
+            vectors: as observed, joined in the order of `vector_spec`, float32 (..., V).
+
+        Returns:
+            Standardised, float32 (..., V); `None` for a model that sees none.
+
+        Raises:
+            LatentwrapError: the model sees vectors, but there are none, or other ones.
+        """
+        if not self.sees_vectors:
+            return None
+        if vectors is None or vectors.shape[-1] != self.vector_spec.size:
+            found = "none" if vectors is None else f"an array {vectors.shape}"
+            raise LatentwrapError(
+                f"The model sees {self.vector_spec.size} numbers in the vectors "
+                f"{', '.join(self.vector_spec.names)} beside each frame, got {found}: pass them."
+            )
+        if self.vector_normalizer is None:
+            raise LatentwrapError(
+                "The model sees vectors but has no statistics of them: train it, or load it."
+            )
+        return torch.from_numpy(self.vector_normalizer.normalize(vectors)).to(self.device)
 
     @abstractmethod
     def fit_frames(self, frames: Tensor) -> None:

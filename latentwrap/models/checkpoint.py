@@ -16,6 +16,7 @@ from latentwrap.models.base import CheckpointInfo, LatentModel
 from latentwrap.models.kinds import build_model
 from latentwrap.models.normalizer import LatentNormalizer
 from latentwrap.pixels import FrameSpec
+from latentwrap.vectors import VectorSpec
 
 FORMAT = "latentwrap-model"
 VERSION = 1
@@ -27,11 +28,13 @@ def save_model(path: str | Path, model: LatentModel, *, training: dict[str, Any]
 
     Args:
         path: a `.safetensors` file, replaced if it exists.
-        model: with its `normalizer` set.
+        model: with its `normalizer` set, and its `vector_normalizer` where there are vectors.
         training: JSON-serialisable record: dataset fingerprint, steps, metrics.
     """
     if model.normalizer is None:
         raise CheckpointError("save_model requires a model with latent statistics, got none.")
+    if model.vector_spec.names and model.vector_normalizer is None:
+        raise CheckpointError("save_model requires a model with vector statistics, got none.")
     document = {
         "format": FORMAT,
         "version": VERSION,
@@ -42,6 +45,7 @@ def save_model(path: str | Path, model: LatentModel, *, training: dict[str, Any]
         "action": model.action_spec.to_json(),
         "frame_skip": model.frame_skip,
         "latent": model.normalizer.to_json(),
+        "vectors": _vector_document(model),
         "training": training,
     }
     return storage.save(path, model.state_dict(), document)
@@ -84,18 +88,35 @@ def load_model(path: str | Path, *, device: str = "cpu") -> LatentModel:
 
 
 def _rebuild(document: dict[str, Any]) -> LatentModel:
+    vectors = document.get("vectors")  # absent before there were any
     model = build_model(
         document["kind"],
         document["config"],
         frame_spec=FrameSpec.parse(document["frame"]),
         action_spec=ActionSpec.from_json(document["action"]),
         frame_skip=int(document["frame_skip"]),
+        vector_spec=None if vectors is None else VectorSpec.parse(vectors["spec"]),
     )
-    model.normalizer = LatentNormalizer.from_json(document["latent"])
-    shapes = model.normalizer.mean.shape, model.normalizer.std.shape
-    if shapes != ((model.latent_size,), (model.latent_size,)):
-        raise LatentwrapError(f"latent statistics of shapes {shapes}")
+    model.normalizer = _statistics(document["latent"], model.latent_size, "latent")
+    if vectors is not None:
+        size = model.vector_spec.size
+        model.vector_normalizer = _statistics(vectors["statistics"], size, "vector")
     return model
+
+
+def _vector_document(model: LatentModel) -> dict[str, Any] | None:
+    if model.vector_normalizer is None:
+        return None
+    spec, statistics = model.vector_spec.model_dump(mode="json"), model.vector_normalizer.to_json()
+    return {"spec": spec, "statistics": statistics}
+
+
+def _statistics(document: dict[str, Any], size: int, what: str) -> LatentNormalizer:
+    found = LatentNormalizer.from_json(document)
+    shapes = found.mean.shape, found.std.shape
+    if shapes != ((size,), (size,)):
+        raise LatentwrapError(f"{what} statistics of shapes {shapes}")
+    return found
 
 
 def _check_version(path: str | Path, document: dict[str, Any]) -> None:

@@ -14,6 +14,7 @@ from latentwrap.models.base import LossTerms, WindowTensors
 from latentwrap.models.networks import initialize, mlp
 from latentwrap.models.observation import ObservationConfig, ObservationModel
 from latentwrap.pixels import FrameSpec
+from latentwrap.vectors import VectorSpec
 
 
 class DeterministicConfig(ObservationConfig):
@@ -47,12 +48,13 @@ class DeterministicModel(ObservationModel):
     """A baseline that shows what the stochastic filters buy.
 
     z_1 = f(x_1, 0, 0), z_{t+1} = f(x_{t+1}, z_t, a_t), prediction g(z_t, a_t) of z_{t+1}; with
-    `recursive=False`, z_t = f(x_t). Both losses are mean squared errors: of the pixels, and of
-    the predicted latents. Nothing is random: without noise to draw, samples are means.
+    `recursive=False`, z_t = f(x_t). With vectors, x_t is the frame and its vectors. All losses are
+    mean squared errors: of the pixels, of the predicted latents, of the vectors. Nothing is
+    random: without noise to draw, samples are means.
 
     Args:
         config: hyperparameters.
-        frame_spec, action_spec, frame_skip: what the data looks like.
+        frame_spec, action_spec, frame_skip, vector_spec: what the data looks like.
         generator: draws the initial weights; `None` leaves them to be loaded.
     """
 
@@ -66,11 +68,12 @@ class DeterministicModel(ObservationModel):
         action_spec: ActionSpec,
         *,
         frame_skip: int = 1,
+        vector_spec: VectorSpec | None = None,
         generator: torch.Generator | None = None,
     ) -> None:
-        super().__init__(config, frame_spec, action_spec, frame_skip, latent=config.z)
+        super().__init__(config, frame_spec, action_spec, frame_skip, vector_spec, latent=config.z)
         before = config.z + action_spec.size
-        inputs = config.features + (before if config.recursive else 0)
+        inputs = self.seen_size + (before if config.recursive else 0)
         # z_{t+1} = f(x_{t+1}, z_t, a_t), and g(z_t, a_t) that predicts it
         self.state = mlp(inputs, config.z, config.hidden, config.activation)
         self.dynamics = mlp(before, config.z, config.hidden, config.activation)
@@ -85,8 +88,10 @@ class DeterministicModel(ObservationModel):
     def noise_size(self) -> int:
         return 0
 
-    def initial(self, frame: Tensor, noise: Tensor | None = None) -> DeterministicBelief:
-        return DeterministicBelief(self._first(self.encode(frame)))
+    def initial(
+        self, frame: Tensor, noise: Tensor | None = None, vectors: Tensor | None = None
+    ) -> DeterministicBelief:
+        return DeterministicBelief(self._first(self.see(frame, vectors)))
 
     def filter(
         self,
@@ -94,8 +99,9 @@ class DeterministicModel(ObservationModel):
         action: Tensor,
         frame: Tensor,
         noise: Tensor | None = None,
+        vectors: Tensor | None = None,
     ) -> DeterministicBelief:
-        return DeterministicBelief(self._next(self.encode(frame), belief.z, action))
+        return DeterministicBelief(self._next(self.see(frame, vectors), belief.z, action))
 
     def predict(
         self, belief: DeterministicBelief, action: Tensor, noise: Tensor | None = None
@@ -106,21 +112,27 @@ class DeterministicModel(ObservationModel):
         return belief.z
 
     def loss(self, windows: WindowTensors, noise: Tensor) -> LossTerms:
-        """Mean squared error of the pixels and of the predicted latents."""
+        """Mean squared error of the pixels, the predicted latents and the vectors."""
         z = self.infer(self.features(windows), windows.actions)
         predicted = self._predict(z[:, :-1], windows.actions)
         terms = {
             "image": self.mean_squared_error(z, windows.frames, noise[..., -1]),
             "prediction": F.mse_loss(predicted, z[:, 1:]),
+            **self.vector_loss(z, windows),
             **self.transition_losses(z, windows),
         }
         return LossTerms(self.weigh(terms, prediction=self.config.prediction_weight), terms)
+
+    def vector_loss(self, z: Tensor, windows: WindowTensors) -> dict[str, Tensor]:
+        if self.vector_head is None or windows.vectors is None:
+            return {}
+        return {"vectors": F.mse_loss(self.vector_head(z), windows.vectors)}
 
     def infer(self, features: Tensor, actions: Tensor) -> Tensor:
         """Latents along windows, float32 (B, L+1, z).
 
         Args:
-            features: float32 (B, L+1, features).
+            features: float32 (B, L+1, `seen_size`).
             actions: float32 (B, L, A).
         """
         if not self.config.recursive:

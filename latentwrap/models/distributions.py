@@ -42,6 +42,12 @@ class Categorical(NamedTuple):
         """Probabilities, (..., variables · classes)."""
         return self.log_probs.exp().flatten(-2)
 
+    @property
+    def std(self) -> Tensor:
+        """√(p (1 − p)), that of each class's indicator, (..., variables · classes)."""
+        probs = self.mean
+        return (probs * (1 - probs)).sqrt()
+
     def sample(self, noise: Tensor | None) -> Tensor:
         """One-hot samples whose gradient is that of the probabilities; the mean without noise.
 

@@ -15,6 +15,7 @@ from latentwrap.models.observation import ObservationConfig
 from latentwrap.models.rssm import RSSMConfig, RSSMModel
 from latentwrap.models.slac import SLACConfig, SLACModel
 from latentwrap.pixels import FrameSpec
+from latentwrap.vectors import VectorSpec
 
 _KINDS: dict[str, tuple[type[Any], type[ObservationConfig]]] = {
     "rssm": (RSSMModel, RSSMConfig),
@@ -33,6 +34,7 @@ def build_model(
     frame_spec: FrameSpec,
     action_spec: ActionSpec,
     frame_skip: int = 1,
+    vector_spec: VectorSpec | None = None,
     generator: torch.Generator | None = None,
 ) -> LatentModel:
     """A new model of the named kind.
@@ -40,11 +42,12 @@ def build_model(
     Args:
         kind: one of `KINDS`.
         config: hyperparameters by name; those left out take the kind's defaults.
-        frame_spec, action_spec, frame_skip: what the data looks like.
+        frame_spec, action_spec, frame_skip, vector_spec: what the data looks like.
         generator: draws the initial weights; `None` leaves them to be loaded.
 
     Raises:
-        ConfigError: unknown kind, unknown hyperparameter or invalid value.
+        ConfigError: unknown kind, unknown hyperparameter or invalid value, or a model that is to
+            see vectors where there are none.
     """
     if kind not in _KINDS:
         raise ConfigError(f"There is no model kind {kind!r}: {did_you_mean(kind, _KINDS)}")
@@ -54,6 +57,7 @@ def build_model(
         frame_spec,
         action_spec,
         frame_skip=frame_skip,
+        vector_spec=vector_spec,
         generator=generator,
     )
     # Convolutions are fastest on H, W, C memory, which is how frames arrive.

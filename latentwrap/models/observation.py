@@ -1,4 +1,4 @@
-"""What all kinds share: p(x|z), p(r|z, a, z') and p(end|z, a, z') given latents z."""
+"""What all kinds share: p(x|z), p(v|z), p(r|z, a, z') and p(end|z, a, z') given latents z."""
 
 from __future__ import annotations
 
@@ -6,16 +6,18 @@ from typing import Any, Literal, NamedTuple
 
 import torch
 from pydantic import Field, PositiveInt
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from latentwrap.actions import ActionSpec
 from latentwrap.config import Config
+from latentwrap.errors import ConfigError, LatentwrapError
 from latentwrap.models.base import LatentModel, WindowTensors
 from latentwrap.models.distributions import fixed_variance_log_prob
-from latentwrap.models.networks import Activation, GaussianHead
+from latentwrap.models.networks import Activation, GaussianHead, mlp
 from latentwrap.models.pixel_networks import PaperNetworks, PatchNetworks, PixelNetworks
 from latentwrap.pixels import FrameSpec
+from latentwrap.vectors import VectorSpec
 
 
 class ObservationConfig(Config):
@@ -41,6 +43,8 @@ class ObservationConfig(Config):
         standardize_rewards: learn rewards minus their mean over their standard deviation.
         min_reward_std: floor of the reward's std, so that a constant reward has a finite loss.
         terminations: learn p(end|z, a, z').
+        vectors: see the standardised vectors of the data beside its frames, and learn p(v|z).
+        vector_weight: factor of that loss term.
     """
 
     network: Literal["paper", "patch"] = "paper"
@@ -59,6 +63,8 @@ class ObservationConfig(Config):
     standardize_rewards: bool = False
     min_reward_std: float = Field(1e-5, gt=0)
     terminations: bool = False
+    vectors: bool = False
+    vector_weight: float = Field(1.0, ge=0)
 
     @classmethod
     def latent_options(cls, size: int) -> dict[str, Any]:
@@ -78,12 +84,13 @@ class _Decoded(NamedTuple):
 
 
 class ObservationModel(LatentModel):
-    """A latent model that explains frames, rewards and terminations by its latents."""
+    """A latent model that explains frames, vectors, rewards and terminations by its latents."""
 
     config: ObservationConfig
     networks: PixelNetworks
     reward: GaussianHead | None
     termination: GaussianHead | None
+    vector_head: nn.Sequential | None
     reward_scale: Tensor
 
     def __init__(
@@ -92,10 +99,16 @@ class ObservationModel(LatentModel):
         frame_spec: FrameSpec,
         action_spec: ActionSpec,
         frame_skip: int,
+        vector_spec: VectorSpec | None,
         *,
         latent: int,
     ) -> None:
-        super().__init__(frame_spec, action_spec, frame_skip)
+        super().__init__(frame_spec, action_spec, frame_skip, vector_spec)
+        if config.vectors and not self.vector_spec.size:
+            raise ConfigError(
+                "A model with vectors=True requires data with vectors, got some without: collect "
+                "it with vector_keys, or leave the option out."
+            )
         self.config = config
         self.networks = _pixel_networks(config, frame_spec, latent)
         # p(r_t|z_t, a_t, z_{t+1}), p(end_t|z_t, a_t, z_{t+1})
@@ -104,6 +117,12 @@ class ObservationModel(LatentModel):
             self.head(transition, 1, min_std=config.min_reward_std) if config.rewards else None
         )
         self.termination = self.head(transition, 1) if config.terminations else None
+        # p(v_t|z_t)
+        self.vector_head = (
+            mlp(latent, self.vector_spec.size, config.hidden, config.activation)
+            if config.vectors
+            else None
+        )
         self.register_buffer("reward_scale", torch.tensor([0.0, 1.0]))
 
     def head(self, inputs: int, outputs: int, *, min_std: float = 1e-5) -> GaussianHead:
@@ -112,6 +131,15 @@ class ObservationModel(LatentModel):
         return GaussianHead(
             inputs, outputs, config.hidden, activation=config.activation, min_std=min_std
         )
+
+    @property
+    def sees_vectors(self) -> bool:
+        return self.config.vectors
+
+    @property
+    def seen_size(self) -> int:
+        """Numbers that `see` gives."""
+        return self.config.features + (self.vector_spec.size if self.sees_vectors else 0)
 
     @property
     def loss_noise_size(self) -> int:
@@ -125,10 +153,36 @@ class ObservationModel(LatentModel):
         """Features of uint8 frames (N, H, W, C); float32 (N, features)."""
         return self.networks.encode(frames)
 
+    def see(self, frames: Tensor, vectors: Tensor | None) -> Tensor:
+        """All that is seen at once: features of frames joined with vectors.
+
+        Args:
+            frames: uint8 (N, H, W, C).
+            vectors: standardised, float32 (N, V), where the model sees them.
+
+        Returns:
+            float32 (N, `seen_size`).
+
+        Raises:
+            LatentwrapError: vectors are missing where the model sees them, or given where it
+                does not.
+        """
+        if self.sees_vectors == (vectors is None):
+            named = ", ".join(self.vector_spec.names)
+            raise LatentwrapError(
+                f"The model sees the vectors {named} beside each frame, got none: pass them."
+                if self.sees_vectors
+                else "The model sees frames alone, got vectors: leave them out, or pretrain it "
+                "with vectors=True."
+            )
+        features = self.encode(frames)
+        return features if vectors is None else torch.cat([features, vectors], dim=-1)
+
     def features(self, windows: WindowTensors) -> Tensor:
-        """Features of all frames of windows at once, float32 (B, L+1, features)."""
+        """All that is seen in windows, float32 (B, L+1, `seen_size`)."""
         count, steps = windows.frames.shape[:2]
-        return self.encode(windows.frames.flatten(0, 1)).view(count, steps, -1)
+        vectors = None if windows.vectors is None else windows.vectors.flatten(0, 1)
+        return self.see(windows.frames.flatten(0, 1), vectors).view(count, steps, -1)
 
     def fit_frames(self, frames: Tensor) -> None:
         self.networks.fit(frames)
@@ -168,6 +222,20 @@ class ObservationModel(LatentModel):
         chosen = draws.flatten().topk(count).indices
         return _Decoded(flat.z[chosen], flat.frames[chosen])
 
+    def vector_loss(self, z: Tensor, windows: WindowTensors) -> dict[str, Tensor]:
+        """−Σ_t log p(v_t|z_t), averaged over windows; nothing for a model that sees no vectors.
+
+        Args:
+            z: latents, float32 (B, L+1, d).
+            windows: that they were inferred from.
+        """
+        if self.vector_head is None or windows.vectors is None:
+            return {}
+        # p(v_t|z_t) = N(v_t; head(z_t), 1)
+        squares = (self.vector_head(z) - windows.vectors).square().sum()
+        log_prob = fixed_variance_log_prob(squares, windows.vectors.numel(), 1.0)
+        return {"vectors": -log_prob / len(z)}
+
     def transition_losses(self, z: Tensor, windows: WindowTensors) -> dict[str, Tensor]:
         """−Σ_t log-likelihoods of rewards and terminations, averaged over windows."""
         inputs = (z[:, :-1], windows.actions, z[:, 1:])
@@ -189,10 +257,15 @@ class ObservationModel(LatentModel):
 
         Args:
             terms: scalars by name.
-            weights: of terms other than image and reward; 1 where none is given.
+            weights: of terms that only some kinds have; 1 where none is given.
         """
         config = self.config
-        known = {"image": config.image_weight, "reward": config.reward_weight, **weights}
+        known = {
+            "image": config.image_weight,
+            "reward": config.reward_weight,
+            "vectors": config.vector_weight,
+            **weights,
+        }
         return torch.stack([known.get(name, 1.0) * term for name, term in terms.items()]).sum()
 
 

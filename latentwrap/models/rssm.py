@@ -10,11 +10,12 @@ from torch import Tensor, nn
 
 from latentwrap.actions import ActionSpec
 from latentwrap.errors import ConfigError
-from latentwrap.models.base import LossTerms, WindowTensors, map_belief
+from latentwrap.models.base import Innovation, LossTerms, WindowTensors, map_belief
 from latentwrap.models.distributions import Distribution, kl_divergence
 from latentwrap.models.networks import CategoricalHead, GaussianHead, initialize
 from latentwrap.models.observation import ObservationConfig, ObservationModel
 from latentwrap.pixels import FrameSpec
+from latentwrap.vectors import VectorSpec
 
 _MIN_STD = 0.01
 
@@ -78,10 +79,11 @@ class RSSMModel(ObservationModel):
         p(s_t|h_t), p(x_t|h_t, s_t), p(r_t|h_t, s_t, a_t, h_{t+1}, s_{t+1}).
     Posterior:
         q(s_t|h_t, x_t).
+    With vectors, x_t is the frame and its vectors.
 
     Args:
         config: hyperparameters.
-        frame_spec, action_spec, frame_skip: what the data looks like.
+        frame_spec, action_spec, frame_skip, vector_spec: what the data looks like.
         generator: draws the initial weights; `None` leaves them to be loaded.
     """
 
@@ -95,16 +97,18 @@ class RSSMModel(ObservationModel):
         action_spec: ActionSpec,
         *,
         frame_skip: int = 1,
+        vector_spec: VectorSpec | None = None,
         generator: torch.Generator | None = None,
     ) -> None:
         memory, stochastic = config.memory, config.stochastic_size
-        super().__init__(config, frame_spec, action_spec, frame_skip, latent=memory + stochastic)
+        latent = memory + stochastic
+        super().__init__(config, frame_spec, action_spec, frame_skip, vector_spec, latent=latent)
         # h_{t+1} = f(h_t, s_t, a_t)
         self.embed = nn.Sequential(nn.Linear(stochastic + action_spec.size, memory), nn.ELU())
         self.memory = nn.GRUCell(memory, memory)
         # p(s_t|h_t), q(s_t|h_t, x_t)
         self.prior = self._state_head(memory)
-        self.posterior = self._state_head(memory + config.features)
+        self.posterior = self._state_head(memory + self.seen_size)
         if generator is not None:
             initialize(self, generator)
 
@@ -116,13 +120,20 @@ class RSSMModel(ObservationModel):
     def noise_size(self) -> int:
         return self.config.stochastic_size
 
-    def initial(self, frame: Tensor, noise: Tensor | None = None) -> RSSMBelief:
-        return self._see(self._first_memory(len(frame)), self.encode(frame), noise)
+    def initial(
+        self, frame: Tensor, noise: Tensor | None = None, vectors: Tensor | None = None
+    ) -> RSSMBelief:
+        return self._believe(self._first_memory(len(frame)), self.see(frame, vectors), noise)
 
     def filter(
-        self, belief: RSSMBelief, action: Tensor, frame: Tensor, noise: Tensor | None = None
+        self,
+        belief: RSSMBelief,
+        action: Tensor,
+        frame: Tensor,
+        noise: Tensor | None = None,
+        vectors: Tensor | None = None,
     ) -> RSSMBelief:
-        return self._see(self._remember(belief, action), self.encode(frame), noise)
+        return self._believe(self._remember(belief, action), self.see(frame, vectors), noise)
 
     def predict(
         self, belief: RSSMBelief, action: Tensor, noise: Tensor | None = None
@@ -147,15 +158,31 @@ class RSSMModel(ObservationModel):
         terms = {
             "kl": self._kl_loss(posterior),
             "image": self.image_loss(z, windows.frames, noise[..., -1]),
+            **self.vector_loss(z, windows),
             **self.transition_losses(z, windows),
         }
         return LossTerms(self.weigh(terms, kl=self.config.kl_weight), terms)
+
+    def innovation(
+        self,
+        belief: RSSMBelief | None,
+        action: Tensor | None,
+        frame: Tensor,
+        vectors: Tensor | None = None,
+    ) -> Innovation:
+        if belief is None or action is None:
+            h = self._first_memory(len(frame))
+        else:
+            h = self._remember(belief, action)
+        # KL(q(s_t|h_t, x_t) ‖ p(s_t|h_t))
+        q = self.posterior(h, self.see(frame, vectors))
+        return Innovation(kl_divergence(q, self.prior(h)).sum(-1), q.std)
 
     def infer(self, features: Tensor, actions: Tensor, noise: Tensor) -> Posterior:
         """Sample the posterior along windows.
 
         Args:
-            features: float32 (B, L+1, features).
+            features: float32 (B, L+1, `seen_size`).
             actions: float32 (B, L, A).
             noise: float32 (B, L+1, stochastic · classes).
         """
@@ -195,7 +222,7 @@ class RSSMModel(ObservationModel):
         h: Tensor = self.memory(self.embed(torch.cat([belief.s, action], dim=-1)), belief.h)
         return h
 
-    def _see(self, h: Tensor, features: Tensor, noise: Tensor | None) -> RSSMBelief:
+    def _believe(self, h: Tensor, features: Tensor, noise: Tensor | None) -> RSSMBelief:
         # s_t ~ q(s_t|h_t, x_t)
         return RSSMBelief(h, self.posterior(h, features).sample(noise))
 

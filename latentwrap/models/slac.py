@@ -9,11 +9,12 @@ from pydantic import Field
 from torch import Tensor
 
 from latentwrap.actions import ActionSpec
-from latentwrap.models.base import LossTerms, WindowTensors
+from latentwrap.models.base import Innovation, LossTerms, WindowTensors
 from latentwrap.models.distributions import Gaussian, kl_divergence
 from latentwrap.models.networks import initialize
 from latentwrap.models.observation import ObservationConfig, ObservationModel
 from latentwrap.pixels import FrameSpec
+from latentwrap.vectors import VectorSpec
 
 _QUIET_STD = 0.05
 
@@ -67,10 +68,11 @@ class SLACModel(ObservationModel):
         p(x_t|z1_t, z2_t), p(r_t|z_t, a_t, z_{t+1}).
     Posterior:
         q(z1_1|x_1), q(z1_{t+1}|x_{t+1}, z2_t, a_t), and q = p for z2.
+    With vectors, x_t is the frame and its vectors.
 
     Args:
         config: hyperparameters.
-        frame_spec, action_spec, frame_skip: what the data looks like.
+        frame_spec, action_spec, frame_skip, vector_spec: what the data looks like.
         generator: draws the initial weights; `None` leaves them to be loaded.
     """
 
@@ -84,15 +86,16 @@ class SLACModel(ObservationModel):
         action_spec: ActionSpec,
         *,
         frame_skip: int = 1,
+        vector_spec: VectorSpec | None = None,
         generator: torch.Generator | None = None,
     ) -> None:
         action, both = action_spec.size, config.z1 + config.z2
         latent = config.z2 if config.z2_only else both
-        super().__init__(config, frame_spec, action_spec, frame_skip, latent=latent)
+        super().__init__(config, frame_spec, action_spec, frame_skip, vector_spec, latent=latent)
         head = self.head
         # q(z1_1|x_1), q(z1_{t+1}|x_{t+1}, z2_t, a_t)
-        self.z1_posterior_first = head(config.features, config.z1)
-        self.z1_posterior = head(config.features + config.z2 + action, config.z1)
+        self.z1_posterior_first = head(self.seen_size, config.z1)
+        self.z1_posterior = head(self.seen_size + config.z2 + action, config.z1)
         # p(z1_{t+1}|z2_t, a_t)
         self.z1_prior = head(config.z2 + action, config.z1)
         # p(z2_1|z1_1), p(z2_{t+1}|z1_{t+1}, z2_t, a_t)
@@ -111,19 +114,26 @@ class SLACModel(ObservationModel):
     def noise_size(self) -> int:
         return self.config.z1 + self.config.z2
 
-    def initial(self, frame: Tensor, noise: Tensor | None = None) -> SLACBelief:
+    def initial(
+        self, frame: Tensor, noise: Tensor | None = None, vectors: Tensor | None = None
+    ) -> SLACBelief:
         noise1, noise2 = self._split(noise)
         # z1_1 ~ q(z1_1|x_1)
-        z1 = self.z1_posterior_first(self.encode(frame)).sample(noise1)
+        z1 = self.z1_posterior_first(self.see(frame, vectors)).sample(noise1)
         # z2_1 ~ p(z2_1|z1_1)
         z2 = self._first_z2(z1).sample(noise2)
         return SLACBelief(z1, z2)
 
     def filter(
-        self, belief: SLACBelief, action: Tensor, frame: Tensor, noise: Tensor | None = None
+        self,
+        belief: SLACBelief,
+        action: Tensor,
+        frame: Tensor,
+        noise: Tensor | None = None,
+        vectors: Tensor | None = None,
     ) -> SLACBelief:
         # q(z1_{t+1}|x_{t+1}, z2_t, a_t)
-        q = self.z1_posterior(self.encode(frame), belief.z2, action)
+        q = self.z1_posterior(self.see(frame, vectors), belief.z2, action)
         return self._advance(belief, action, q, noise)
 
     def predict(
@@ -145,6 +155,7 @@ class SLACModel(ObservationModel):
             # Σ_t KL(q(z1_{t+1}|x_{t+1}, z2_t, a_t) ‖ p(z1_{t+1}|z2_t, a_t)); z2 has q = p
             "kl": kl_divergence(posterior.q, prior).sum() / count,
             "image": self.image_loss(z, windows.frames, noise[..., -1]),
+            **self.vector_loss(z, windows),
             **self.transition_losses(z, windows),
         }
         return LossTerms(self.weigh(terms, kl=self.config.kl_weight), terms)
@@ -156,11 +167,29 @@ class SLACModel(ObservationModel):
         # Without the first step, whose prior N(0, I) knows nothing.
         return kl_divergence(posterior.q, prior)[:, 1:].mean(dim=(0, 1))
 
+    def innovation(
+        self,
+        belief: SLACBelief | None,
+        action: Tensor | None,
+        frame: Tensor,
+        vectors: Tensor | None = None,
+    ) -> Innovation:
+        features = self.see(frame, vectors)
+        if belief is None or action is None:
+            # KL(q(z1_1|x_1) ‖ N(0, I))
+            q = self.z1_posterior_first(features)
+            p = Gaussian(torch.zeros_like(q.mean), torch.ones_like(q.std))
+        else:
+            # KL(q(z1_{t+1}|x_{t+1}, z2_t, a_t) ‖ p(z1_{t+1}|z2_t, a_t)); z2 has q = p
+            q = self.z1_posterior(features, belief.z2, action)
+            p = self.z1_prior(belief.z2, action)
+        return Innovation(kl_divergence(q, p).sum(-1), q.std)
+
     def infer(self, features: Tensor, actions: Tensor, noise: Tensor) -> Posterior:
         """Sample the posterior along windows.
 
         Args:
-            features: float32 (B, L+1, features).
+            features: float32 (B, L+1, `seen_size`).
             actions: float32 (B, L, A).
             noise: float32 (B, L+1, z1 + z2).
         """

@@ -2,11 +2,29 @@
 
 from latentwrap.pixels.frames import (
     DEFAULT_SIZE,
+    Camera,
     FrameSpec,
     fit_frame,
+    fit_images,
+    is_dropped,
     is_image_space,
     save_png,
     tile,
 )
+from latentwrap.pixels.layouts import LAYOUTS, guess_layout, newest_image, newest_shape
 
-__all__ = ["DEFAULT_SIZE", "FrameSpec", "fit_frame", "is_image_space", "save_png", "tile"]
+__all__ = [
+    "DEFAULT_SIZE",
+    "LAYOUTS",
+    "Camera",
+    "FrameSpec",
+    "fit_frame",
+    "fit_images",
+    "guess_layout",
+    "is_dropped",
+    "is_image_space",
+    "newest_image",
+    "newest_shape",
+    "save_png",
+    "tile",
+]

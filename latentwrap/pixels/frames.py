@@ -8,12 +8,13 @@ from typing import Any
 
 import cv2
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from latentwrap.config import Config
 from latentwrap.errors import EnvironmentMismatch, PixelError
 from latentwrap.files import written_whole
-from latentwrap.types import Frame, Frames
+from latentwrap.pixels.layouts import guess_layout
+from latentwrap.types import AnyArray, Frame, Frames
 
 DEFAULT_SIZE = 64
 SMALLEST_SIDE = 8
@@ -21,16 +22,31 @@ SMALLEST_SIDE = 8
 _ASPECT_TOLERANCE = 0.02
 
 
+class Camera(Config):
+    """One of the cameras whose images lie side by side in a frame.
+
+    Attributes:
+        name: its key in the environment's Dict observation; `a.b` is key `b` in the Dict `a`.
+        source_height, source_width: size of its own image; `None` if unknown.
+    """
+
+    name: str
+    source_height: int | None = Field(None, ge=1)
+    source_width: int | None = Field(None, ge=1)
+
+
 class FrameSpec(Config):
     """How the frames of a dataset or model look, and what they were resized from.
 
     Attributes:
-        height, width: size in pixels after resizing.
+        height, width: size in pixels after resizing; with cameras, of all side by side.
         channels: 3 for RGB, 1 for grey.
         source_channels: colours of the environment's own image; `None` if the same. Grey frames
             may be made from RGB.
         source_height, source_width: size of the environment's own image; `None` if unknown.
             A frame with another aspect ratio than the source would show a distorted world.
+        cameras: whose images lie side by side in a frame, from left to right, equally wide;
+            empty for the one image that an environment observes or renders.
     """
 
     height: int = Field(DEFAULT_SIZE, ge=1)
@@ -39,6 +55,30 @@ class FrameSpec(Config):
     source_channels: int | None = None
     source_height: int | None = Field(None, ge=1)
     source_width: int | None = Field(None, ge=1)
+    cameras: tuple[Camera, ...] = ()
+
+    @model_validator(mode="after")
+    def _divide(self) -> FrameSpec:
+        if self.width % max(len(self.cameras), 1):
+            raise ValueError(
+                f"{len(self.cameras)} cameras must be equally wide, got a width of {self.width}"
+            )
+        return self
+
+    @property
+    def panels(self) -> tuple[FrameSpec, ...]:
+        """The frame of each camera; the frame itself where there is one image."""
+        return tuple(
+            FrameSpec(
+                height=self.height,
+                width=self.width // len(self.cameras),
+                channels=self.channels,
+                source_channels=self.source_channels,
+                source_height=camera.source_height,
+                source_width=camera.source_width,
+            )
+            for camera in self.cameras
+        ) or (self,)
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -80,7 +120,7 @@ class FrameSpec(Config):
 
 
 def is_image_space(space: Any) -> bool:
-    """Whether an observation space holds one image: uint8 (H, W) or (H, W, 1, 3 or 4).
+    """Whether an observation space holds uint8 images whose layout is plain from their shape.
 
     >>> import gymnasium, numpy
     >>> is_image_space(gymnasium.spaces.Box(0, 255, (96, 96, 3), numpy.uint8))
@@ -91,19 +131,57 @@ def is_image_space(space: Any) -> bool:
     shape = getattr(space, "shape", None)
     if shape is None or getattr(space, "dtype", None) != np.uint8:
         return False
-    return len(shape) == 2 or (len(shape) == 3 and shape[2] in (1, 3, 4))
+    return guess_layout(shape) is not None
 
 
-def source_spec(shape: Sequence[int], *, height: int, width: int, grey: bool = False) -> FrameSpec:
-    """The frames of size (height, width), grey or as they are, made from images of `shape`."""
-    channels = _colours(shape)
+def is_dropped(image: Any) -> bool:
+    """Whether a camera gave no image: `None`, or floats that are all NaN."""
+    if image is None:
+        return True
+    array: AnyArray = np.asarray(image)
+    # The first value tells most images apart, cheaply.
+    return array.dtype.kind == "f" and bool(np.isnan(array.flat[0]) and np.isnan(array).all())
+
+
+def source_spec(
+    shapes: Sequence[Sequence[int]],
+    *,
+    height: int,
+    width: int,
+    grey: bool = False,
+    cameras: Sequence[str] = (),
+) -> FrameSpec:
+    """Frames of size (height, width), grey or as they are, made from images of some shapes.
+
+    Args:
+        shapes: of the images, (H, W) or (H, W, C); one, or one for each camera.
+        height, width: of the frame of each image.
+        grey: make grey frames of coloured images.
+        cameras: their names; none for an image that is the whole observation or rendered.
+
+    Raises:
+        EnvironmentMismatch: cameras with different numbers of colours.
+    """
+    colours = {_colours(shape) for shape in shapes}
+    if len(colours) > 1:
+        raise EnvironmentMismatch(
+            f"Cameras require images with equally many channels, got {tuple(map(tuple, shapes))}: "
+            "make frames of them one by one, or all grey in a wrapper."
+        )
+    channels = colours.pop()
     return FrameSpec(
         height=height,
-        width=width,
+        width=width * len(shapes),
         channels=1 if grey else channels,
         source_channels=channels if grey and channels > 1 else None,
-        source_height=shape[0],
-        source_width=shape[1],
+        source_height=None if cameras else shapes[0][0],
+        source_width=None if cameras else shapes[0][1],
+        cameras=tuple(
+            Camera(name=name, source_height=shape[0], source_width=shape[1])
+            for name, shape in zip(cameras, shapes, strict=True)
+        )
+        if cameras
+        else (),
     )
 
 
@@ -143,6 +221,25 @@ def fit_frame(image: Any, spec: FrameSpec) -> Frame:
         np.ascontiguousarray(pixels), (spec.width, spec.height), interpolation=cv2.INTER_AREA
     )
     return np.ascontiguousarray(resized.reshape(spec.shape))
+
+
+def fit_images(images: Sequence[Any], spec: FrameSpec) -> Frame:
+    """Convert and resize the images of all cameras, and lay them side by side.
+
+    Args:
+        images: one for each of `spec.panels`, as `fit_frame` takes them.
+
+    Returns:
+        A new contiguous uint8 array of shape `spec.shape`.
+
+    Raises:
+        PixelError: as of `fit_frame`, or another number of images.
+    """
+    panels = spec.panels
+    if len(images) != len(panels):
+        raise PixelError(f"The model requires {len(panels)} images, got {len(images)}.")
+    fitted = [fit_frame(image, panel) for image, panel in zip(images, panels, strict=True)]
+    return fitted[0] if len(fitted) == 1 else np.concatenate(fitted, axis=1)
 
 
 def tile(frames: Frames, *, columns: int, gap: int = 2) -> Frame:

@@ -65,10 +65,17 @@ class RunFolder:
         stored = storage.load(self._state, file_format=_FORMAT, what="training state")
         refuse_changes(
             self.path,
-            stored.document["identity"],
+            _completed(stored.document["identity"], trainer),
             identity,
             free=["recipe.training.steps"],  # training longer is what resuming is for
         )
         trainer.restore(TrainerState(stored.tensors, stored.document["trainer"]))
         self.seconds = float(stored.document["seconds"])
         self.train = stored.document["train"]
+
+
+def _completed(identity: dict[str, Any], trainer: Trainer) -> dict[str, Any]:
+    """A run begun before an option existed is one that left it at its default."""
+    recipe = identity["recipe"]
+    usual = type(trainer.model.config)().model_dump(mode="json")
+    return {**identity, "recipe": {**recipe, "model": {**usual, **recipe["model"]}}}

@@ -10,11 +10,12 @@ import torch
 
 from latentwrap.datasets import Dataset, WindowSampler, split_episodes
 from latentwrap.devices import keep_freed_memory, resolve_device
-from latentwrap.errors import CheckpointError
+from latentwrap.errors import CheckpointError, ConfigError
 from latentwrap.models import LatentModel, build_model, load_model
 from latentwrap.seeding import child_seeds, numpy_generator, torch_generator
 from latentwrap.training.memory import MemoryEstimate, estimate_memory
 from latentwrap.training.recipes import Recipe
+from latentwrap.training.statistics import vector_statistics, vector_words
 from latentwrap.training.trainer import Trainer, to_tensors
 from latentwrap.types import AnyArray, FloatArray, IntArray
 
@@ -37,6 +38,7 @@ class Session:
         self.dataset, self.recipe, self.seed = dataset, recipe, seed
         weights_seed, split_seed, window_seed, noise_seed = child_seeds(seed, 4)
         training = recipe.training
+        _check_vectors(dataset, recipe)
         self._preloads = dataset.frame_bytes <= _PRELOAD_BYTES
         if self._preloads:
             dataset.preload()
@@ -65,7 +67,7 @@ class Session:
 
     def memory(self) -> MemoryEstimate:
         """What training will need."""
-        window = to_tensors(next(self.sampler.fixed(1)), self.model.device)
+        window = to_tensors(next(self.sampler.fixed(1)), self.model)
         return estimate_memory(
             self.model,
             window,
@@ -84,8 +86,10 @@ class Session:
             frame_spec=info.frame,
             action_spec=info.action,
             frame_skip=info.frame_skip,
+            vector_spec=info.vectors,
             generator=torch_generator(seed),
         )
+        model.vector_normalizer = vector_statistics(self.dataset, self.split.train)
         if self.init is not None:
             _copy_weights(self.init, model)
         else:
@@ -123,6 +127,14 @@ class Session:
         return self._windows(self.split.heldout, 0) if len(self.split.heldout) else None
 
 
+def _check_vectors(dataset: Dataset, recipe: Recipe) -> None:
+    if recipe.model.vectors and dataset.joined_vectors is None:
+        raise ConfigError(
+            f"A model with vectors=True requires data with vectors, {dataset.path} has none: "
+            "collect it with --vector-key, or leave the option out."
+        )
+
+
 def _copy_weights(source: LatentModel, target: LatentModel) -> None:
     if source.kind != target.kind:
         raise CheckpointError(
@@ -131,6 +143,8 @@ def _copy_weights(source: LatentModel, target: LatentModel) -> None:
         )
     if source.checkpoint is not None:
         target.action_spec.check_environment(source.action_spec.space)
+    if target.sees_vectors and source.sees_vectors:
+        _copy_vectors(source, target)
     try:
         target.load_state_dict(source.state_dict())
     except RuntimeError as error:
@@ -139,3 +153,14 @@ def _copy_weights(source: LatentModel, target: LatentModel) -> None:
             f"The checkpoint given as init does not fit the model to train ({reason}): "
             "use its preset and options."
         ) from None
+
+
+def _copy_vectors(source: LatentModel, target: LatentModel) -> None:
+    """Scale vectors as the weights know them."""
+    seen, found = source.vector_spec, target.vector_spec
+    if seen != found:
+        raise CheckpointError(
+            f"The checkpoint given as init sees the vectors {vector_words(seen)}, the data has "
+            f"{vector_words(found)}: collect data with the same --vector-key, in the same order."
+        )
+    target.vector_normalizer = source.vector_normalizer

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -10,19 +10,22 @@ import torch
 from torch import Tensor
 
 from latentwrap.actions import describe
-from latentwrap.datasets import Dataset
+from latentwrap.datasets import Dataset, Episode, join_vectors
 from latentwrap.errors import DatasetError
 from latentwrap.models import LatentModel, LatentNormalizer
+from latentwrap.pixels import FrameSpec
 from latentwrap.types import FloatArray, IntArray
+from latentwrap.vectors import VectorSpec
 
 _BYTES_AT_ONCE = 200 * 1024**2
 
 
 def check_dataset(model: LatentModel, dataset: Dataset) -> None:
-    """Refuse a dataset whose frames or actions are not those of the model.
+    """Refuse a dataset whose frames, actions or vectors are not those of the model.
 
     Raises:
-        DatasetError: another size or number of channels, another action space or frame skip.
+        DatasetError: another size or number of channels, other cameras, another action space or
+            frame skip, or other vectors than those that the model sees.
     """
     info = dataset.info
 
@@ -35,11 +38,16 @@ def check_dataset(model: LatentModel, dataset: Dataset) -> None:
 
     size, found_size = model.frame_spec.shape, info.frame.shape
     require("frames of shape", size, found_size, fits=size == found_size)
+    cameras, found_cameras = _cameras(model.frame_spec), _cameras(info.frame)
+    require("frames of", cameras, found_cameras, fits=cameras == found_cameras)
     skip, found_skip = model.frame_skip, info.frame_skip
     require("frame skip", skip, found_skip, fits=skip == found_skip)
     space, found_space = model.action_spec.space, info.action.space
     fits = model.action_spec.matches(found_space)
     require("the action space", describe(space), describe(found_space), fits=fits)
+    if model.sees_vectors:
+        vectors, found_vectors = vector_words(model.vector_spec), vector_words(info.vectors)
+        require("vectors", vectors, found_vectors, fits=vectors == found_vectors)
 
 
 @torch.inference_mode()
@@ -66,58 +74,101 @@ def filter_episodes(
         encode = model.action_spec.encode
         frames = _padded([torch.from_numpy(e.frames) for e in loaded])
         actions = _padded([torch.from_numpy(encode(e.actions)) for e in loaded])
-        latents = filter_sequences(model, frames, actions).cpu().numpy()
+        vectors = _vectors_of(model, loaded)
+        latents = filter_sequences(model, frames, actions, vectors).cpu().numpy()
         for series, length in zip(latents, lengths, strict=True):
             yield series[:length].copy()
 
 
 @torch.inference_mode()
-def filter_sequences(model: LatentModel, frames: Tensor, actions: Tensor) -> Tensor:
+def filter_sequences(
+    model: LatentModel, frames: Tensor, actions: Tensor, vectors: Tensor | None = None
+) -> Tensor:
     """Raw mean latents along sequences.
 
     Args:
         model: the model.
         frames: uint8 (B, T+1, H, W, C).
         actions: encoded, float32 (B, T, A).
+        vectors: as `LatentModel.prepare_vectors` gives them, float32 (B, T+1, V), or `None`.
 
     Returns:
         float32 (B, T+1, d).
     """
-    beliefs = filter_beliefs(model, frames, actions)
+    beliefs = filter_beliefs(model, frames, actions, vectors)
     return torch.stack([model.latent(belief) for belief in beliefs], dim=1)
 
 
 @torch.inference_mode()
-def filter_beliefs(model: LatentModel, frames: Tensor, actions: Tensor) -> Iterator[Any]:
+def filter_beliefs(
+    model: LatentModel, frames: Tensor, actions: Tensor, vectors: Tensor | None = None
+) -> Iterator[Any]:
     """The mean belief after each frame of sequences.
 
     Args:
         model: the model.
         frames: uint8 (B, T+1, H, W, C).
         actions: encoded, float32 (B, T, A).
+        vectors: as `LatentModel.prepare_vectors` gives them, float32 (B, T+1, V), or `None`.
 
     Yields:
         T+1 beliefs of B.
     """
     device = model.device
-    belief = model.initial(frames[:, 0].to(device))
+    seen = [None] * frames.shape[1] if vectors is None else vectors.to(device).unbind(dim=1)
+    belief = model.initial(frames[:, 0].to(device), vectors=seen[0])
     yield belief
     for t in range(actions.shape[1]):
-        belief = model.filter(belief, actions[:, t].to(device), frames[:, t + 1].to(device))
+        frame, action = frames[:, t + 1].to(device), actions[:, t].to(device)
+        belief = model.filter(belief, action, frame, vectors=seen[t + 1])
         yield belief
 
 
 def latent_statistics(model: LatentModel, dataset: Dataset, episodes: IntArray) -> LatentNormalizer:
     """Mean and standard deviation of the latents over all frames of the episodes."""
-    count, total, squares = 0, np.zeros(model.latent_size), np.zeros(model.latent_size)
-    for latents in filter_episodes(model, dataset, episodes):
-        wide = latents.astype(np.float64)
+    return _statistics(filter_episodes(model, dataset, episodes), model.latent_size)
+
+
+def vector_statistics(dataset: Dataset, episodes: IntArray) -> LatentNormalizer | None:
+    """Mean and standard deviation of the joined vectors likewise; `None` without vectors."""
+    joined = dataset.joined_vectors
+    if joined is None:
+        return None
+    ends = dataset.starts + dataset.lengths
+    pieces = (joined[dataset.starts[e] : ends[e]] for e in episodes)
+    return _statistics(pieces, joined.shape[1])
+
+
+def _statistics(pieces: Iterable[FloatArray], size: int) -> LatentNormalizer:
+    """Over the rows of all pieces, each (n, `size`)."""
+    count, total, squares = 0, np.zeros(size), np.zeros(size)
+    for piece in pieces:
+        wide = piece.astype(np.float64)
         count += len(wide)
         total += wide.sum(axis=0)
         squares += np.square(wide).sum(axis=0)
     mean = total / count
     std = np.sqrt(np.maximum(squares / count - np.square(mean), 0))
     return LatentNormalizer(mean.astype(np.float32), std.astype(np.float32))
+
+
+def vector_words(spec: VectorSpec) -> str:
+    """Names and sizes, as in `joints (7), gripper (1)`."""
+    sizes = zip(spec.names, spec.sizes, strict=True)
+    return ", ".join(f"{name} ({size})" for name, size in sizes) or "none"
+
+
+def _cameras(frame: FrameSpec) -> str:
+    """Whose images they show; the name of a single one does not matter."""
+    names = [camera.name for camera in frame.cameras]
+    return f"the cameras {', '.join(names)}" if len(names) > 1 else "one image"
+
+
+def _vectors_of(model: LatentModel, episodes: list[Episode]) -> Tensor | None:
+    """Vectors as the model takes them, padded; `None` for a model that sees none."""
+    prepared = [model.prepare_vectors(join_vectors(e, model.vector_spec)) for e in episodes]
+    found = [vectors for vectors in prepared if vectors is not None]
+    return _padded(found) if found else None
 
 
 def _batches(dataset: Dataset, episodes: IntArray) -> Iterator[IntArray]:

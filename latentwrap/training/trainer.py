@@ -68,7 +68,7 @@ class Trainer:
         Raises:
             TrainingDiverged: the loss or its gradient is not finite; the weights are untouched.
         """
-        windows = to_tensors(self._sampler.sample(), self.model.device)
+        windows = to_tensors(self._sampler.sample(), self.model)
         loss = self.model.loss(windows, draw_noise(self.model, windows, self._noise))
         self._optimizer.zero_grad(set_to_none=True)
         loss.total.backward()  # type: ignore[no-untyped-call]
@@ -91,7 +91,7 @@ class Trainer:
         sums: dict[str, float] = {}
         count = 0
         for batch in self._heldout.fixed(self._config.heldout_windows):
-            windows = to_tensors(batch, self.model.device)
+            windows = to_tensors(batch, self.model)
             loss = self.model.loss(windows, draw_noise(self.model, windows, noise))
             size = len(windows.frames)
             for name, term in {**loss.terms, "loss": loss.total}.items():
@@ -152,15 +152,16 @@ def draw_noise(model: LatentModel, windows: WindowTensors, generator: torch.Gene
     return torch.randn(shape, generator=generator).to(model.device)
 
 
-def to_tensors(windows: Windows, device: torch.device) -> WindowTensors:
-    """Windows from a dataset as tensors on the model's device."""
+def to_tensors(windows: Windows, model: LatentModel) -> WindowTensors:
+    """Windows from a dataset as tensors on the model's device, vectors as the model takes them."""
 
     def move(array: Any) -> Tensor:
-        return torch.from_numpy(array).to(device, non_blocking=True)
+        return torch.from_numpy(array).to(model.device, non_blocking=True)
 
     return WindowTensors(
         frames=move(windows.frames),
         actions=move(windows.actions),
         rewards=None if windows.rewards is None else move(windows.rewards),
         terminations=move(windows.terminations).float(),
+        vectors=model.prepare_vectors(windows.vectors),
     )

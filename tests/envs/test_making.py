@@ -11,7 +11,8 @@ from gymnasium.envs.classic_control.pendulum import PendulumEnv
 from gymnasium.envs.registration import EnvSpec
 
 from latentwrap.envs import PIXEL_PENDULUM
-from latentwrap.envs.making import FrameSource, RenderFrame, make_env
+from latentwrap.envs.frames import Renderer, RenderFrame
+from latentwrap.envs.making import make_env
 from latentwrap.errors import EnvironmentMismatch
 
 
@@ -48,6 +49,6 @@ class Broken(PendulumEnv):
 
 
 def test_a_missing_renderer_is_one_sentence() -> None:
-    source = FrameSource(Broken(render_mode="rgb_array"))
+    render = Renderer(Broken(render_mode="rgb_array"))
     with pytest.raises(EnvironmentMismatch, match="cannot be rendered: pygame is not installed"):
-        source.image(None)
+        render()

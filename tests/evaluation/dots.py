@@ -70,12 +70,19 @@ class DotModel(LatentModel):
     def noise_size(self) -> int:
         return 0
 
-    def initial(self, frame: Tensor, noise: Tensor | None = None) -> DotBelief:
+    def initial(
+        self, frame: Tensor, noise: Tensor | None = None, vectors: Tensor | None = None
+    ) -> DotBelief:
         place = find(frame)[:, None]
         return DotBelief(place, torch.zeros_like(place))
 
     def filter(
-        self, belief: Any, action: Tensor, frame: Tensor, noise: Tensor | None = None
+        self,
+        belief: Any,
+        action: Tensor,
+        frame: Tensor,
+        noise: Tensor | None = None,
+        vectors: Tensor | None = None,
     ) -> DotBelief:
         place = find(frame)[:, None]
         return DotBelief(place, torch.zeros_like(place) if self.forgets else 2 * action)

@@ -63,7 +63,7 @@ def written_out_loss(model: SLACModel, windows: WindowTensors, noise: Tensor) ->
     """The loss of one window after the other, one step after the other."""
     terms = {name: torch.zeros(()) for name in ("kl", "image", "reward", "termination")}
     sizes = [model.config.z1, model.config.z2]
-    for frames, actions, rewards, ends, eps in zip(*windows, noise, strict=True):
+    for frames, actions, rewards, ends, eps in zip(*windows[:4], noise, strict=True):
         pixels = model.networks.pixels(frames)
         z1 = z2 = previous = None
         for t in range(len(frames)):

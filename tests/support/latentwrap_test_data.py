@@ -74,8 +74,10 @@ def names_in(folder: Path) -> list[str]:
 def assert_same_episode(found: Episode, expected: Episode) -> None:
     assert (found.terminated, found.truncated) == (expected.terminated, expected.truncated)
     assert found.states.keys() == expected.states.keys()
+    assert found.vectors.keys() == expected.vectors.keys()
     pairs = [(found.frames, expected.frames), (found.actions, expected.actions)]
     pairs += [(found.states[name], expected.states[name]) for name in expected.states]
+    pairs += [(found.vectors[name], expected.vectors[name]) for name in expected.vectors]
     if expected.rewards is not None:
         assert found.rewards is not None
         pairs.append((found.rewards, expected.rewards))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -72,6 +73,10 @@ class CountingEnv(gym.Env):
             self.info(),
         )
 
+    def has_loaded(self, module: str) -> bool:
+        """Whether the process that the environment runs in has imported a module."""
+        return module in sys.modules
+
     def frame(self) -> np.ndarray:
         return np.full((SIZE, SIZE, 3), (self.steps, self.episode, self.seed), np.uint8)
 
@@ -104,6 +109,51 @@ class RenderedEnv(CountingEnv):
         return self.frame()
 
 
+class CamerasEnv(CountingEnv):
+    """The same frame beside a second camera and vectors, in a Dict.
+
+    Frames of the camera `robot.wrist` hold (255 − step, episode, seed); the vector `joints` holds
+    the step and the first number of the last action, NaN at the step `nan_at`; `robot.mode` is the
+    step modulo 3, which no picture need show.
+    """
+
+    MODES = 3
+
+    def __init__(self, nan_at: int | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.nan_at, self.last = nan_at, 0.0
+        wrist = spaces.Box(0, 255, (2 * SIZE, SIZE, 3), np.uint8)
+        self.observation_space = spaces.Dict(
+            {
+                "front": self.observation_space,
+                "joints": spaces.Box(-np.inf, np.inf, (2,), np.float64),
+                "robot": spaces.Dict({"wrist": wrist, "mode": spaces.Discrete(self.MODES)}),
+            }
+        )
+
+    def reset(self, **kwargs: Any) -> Any:
+        self.last = 0.0
+        _, info = super().reset(**kwargs)
+        return self.observe(), info
+
+    def step(self, action: Any) -> Any:
+        self.last = float(np.reshape(action, -1)[0])
+        _, *outcome = super().step(action)
+        return self.observe(), *outcome
+
+    def observe(self) -> dict[str, Any]:
+        wrist = (255 - self.steps, self.episode, self.seed)
+        step = np.nan if self.steps == self.nan_at else self.steps
+        return {
+            "front": self.frame(),
+            "joints": np.array([step, self.last]),
+            "robot": {
+                "wrist": np.full((2 * SIZE, SIZE, 3), wrist, np.uint8),
+                "mode": np.int64(self.steps % self.MODES),
+            },
+        }
+
+
 class BlindEnv(CountingEnv):
     """Has no image at all."""
 
@@ -118,3 +168,4 @@ def counting(kind: str = "CountingEnv", **kwargs: Any) -> EnvSpec:
 
 
 register("latentwrap-test/Counting-v0", entry_point="latentwrap_test_envs:CountingEnv")
+register("latentwrap-test/Cameras-v0", entry_point="latentwrap_test_envs:CamerasEnv")
