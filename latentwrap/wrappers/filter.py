@@ -11,10 +11,12 @@ import torch
 from torch import Tensor
 
 from latentwrap.errors import CheckpointError, LatentwrapError
-from latentwrap.models import LatentModel, load_model, map_belief
-from latentwrap.pixels import fit_frame
+from latentwrap.models import LatentModel, load_model
 from latentwrap.seeding import torch_generator
 from latentwrap.types import AnyArray, BoolArray, FloatArray, Frames
+from latentwrap.wrappers.diagnosis import Diagnosis, diagnose
+from latentwrap.wrappers.fitting import FrameFitter
+from latentwrap.wrappers.streams import StreamInputs, advance_streams
 
 
 class LatentFilter:
@@ -23,12 +25,24 @@ class LatentFilter:
     A robot's control loop uses it directly; every wrapper is a thin shell around it. With
     `num=1`, frames may come as (H, W, C) and latents then leave as (d,).
 
+    A frame is an image, uint8 or float in [0, 1], of any size with the aspect ratio of the
+    pretraining data; of several cameras a tuple or mapping of their images; `None`, or nothing
+    but NaN, where the camera dropped it: the belief then goes on by the prior. Frames of several
+    streams come as one array (num, H, W, C) or as a list.
+
     Args:
         ckpt: path of a checkpoint, or a loaded model.
         num: independent streams, each with its own belief and noise.
         device: `cpu`, `cuda` or `auto`.
         deterministic: hand out the mean of the belief; else a sample.
         normalize: standardise with the pretraining statistics and clip to ±10.
+        stretch: accept images of another aspect ratio than the pretraining data's.
+        diagnostics: also tell how far each frame was foreseen; encodes every frame twice.
+
+    Attributes:
+        model: the model that filters.
+        frames: what the model saw last of each stream, uint8 (num, H, W, C).
+        diagnosis: how far the latest frames were foreseen; `None` without `diagnostics`.
 
     Raises:
         CheckpointError: the checkpoint is missing, foreign, damaged or untrained.
@@ -50,6 +64,8 @@ class LatentFilter:
         device: str = "cpu",
         deterministic: bool = True,
         normalize: bool = True,
+        stretch: bool = False,
+        diagnostics: bool = False,
     ) -> None:
         if num < 1:
             raise LatentwrapError(f"LatentFilter requires num of at least 1, got {num}.")
@@ -62,6 +78,10 @@ class LatentFilter:
         self.num = num
         self.deterministic = deterministic
         self.normalize = normalize
+        self.fitter = FrameFitter(self.model.frame_spec, num, stretch=stretch)
+        self.frames: Frames = np.zeros((num, *self.model.frame_spec.shape), np.uint8)
+        self.diagnosis: Diagnosis | None = None
+        self._diagnostics = diagnostics
         self._belief: Any = None
         self._generators = [torch_generator(None) for _ in range(num)]
 
@@ -83,40 +103,48 @@ class LatentFilter:
         """Restart the noise of one stream; only samples (`deterministic=False`) draw from it."""
         self._generators[stream].manual_seed(seed)
 
-    @torch.inference_mode()
-    def reset(self, frame: Frames, mask: BoolArray | None = None) -> FloatArray:
+    def reset(
+        self, frame: Any, mask: BoolArray | None = None, *, vectors: AnyArray | None = None
+    ) -> FloatArray:
         """Begin new episodes.
 
         Args:
-            frame: first frames, uint8 or float in [0, 1], (num, H, W, C) of any size with the
-                aspect ratio of the pretraining data.
+            frame: first frame of each stream.
             mask: bool (num,); streams where it is false keep their belief bit for bit, and
                 their frames are ignored. `None` begins all.
+            vectors: float (num, V), where the model sees vectors; (V,) where num is 1.
 
         Returns:
             Latents of all streams, a new float32 array (num, d).
-        """
-        frames, single = self._frames(frame)
-        started = self.model.initial(frames, self._noise(mask))
-        self._belief = started if mask is None else self._keep_unless(mask, started)
-        return self._hand_out(self._belief, single=single)
 
-    @torch.inference_mode()
-    def step(self, action: Any, frame: Frames) -> FloatArray:
+        Raises:
+            LatentwrapError: a dropped frame, for nothing is known before the first.
+        """
+        begun = np.ones(self.num, bool) if mask is None else np.asarray(mask, bool)
+        return self._advance(None, frame, vectors, begun=begun, stepped=np.zeros(self.num, bool))
+
+    def step(
+        self,
+        action: Any,
+        frame: Any,
+        *,
+        first: BoolArray | None = None,
+        vectors: AnyArray | None = None,
+    ) -> FloatArray:
         """Filter one more action and the frame that followed it.
 
         Args:
             action: as the environment took them, (num, ...) or one action where num is 1.
-            frame: as in `reset`.
+            frame: of each stream.
+            first: bool (num,); streams where it is true begin a new episode with their frame,
+                and their action is ignored.
+            vectors: as in `reset`.
 
         Returns:
             Latents, a new float32 array (num, d).
         """
-        frames, single = self._frames(frame)
-        belief = self._started()
-        actions = self._actions(action, single=single)
-        self._belief = self.model.filter(belief, actions, frames, self._noise())
-        return self._hand_out(self._belief, single=single)
+        begun = np.zeros(self.num, bool) if first is None else np.asarray(first, bool)
+        return self._advance(action, frame, vectors, begun=begun, stepped=~begun)
 
     @torch.inference_mode()
     def imagine(self, actions: Sequence[Any] | AnyArray) -> FloatArray:
@@ -130,9 +158,10 @@ class LatentFilter:
             float32 (num, T, d), or (T, d) where num is 1.
         """
         belief, latents = self._started(), []
+        everyone = np.ones(self.num, bool)
         for action in actions:
-            encoded = self._actions(action, single=self.num == 1)
-            belief = self.model.predict(belief, encoded, self._noise())
+            encoded = self._actions([action] if self.num == 1 else action, everyone)
+            belief = self.model.predict(belief, encoded, self._noise(everyone))
             latents.append(self._hand_out(belief, single=False))
         if not latents:
             raise LatentwrapError("imagine requires at least one action, got none.")
@@ -154,48 +183,103 @@ class LatentFilter:
         self.__dict__.update(state)
         self._generators = [torch_generator(0).set_state(s) for s in state["_generators"]]
 
+    @torch.inference_mode()
+    def _advance(
+        self,
+        action: Any,
+        frame: Any,
+        vectors: AnyArray | None,
+        *,
+        begun: BoolArray,
+        stepped: BoolArray,
+    ) -> FloatArray:
+        """Begin some streams and step some; those in neither mask stay as they are."""
+        frames, seen, single = self.fitter.fit(frame)
+        if not begun.all():
+            self._started()
+        if (begun & ~seen).any():
+            raise LatentwrapError(
+                "The first frame of an episode was dropped, but a belief begins with one: wait "
+                "for a frame before reset."
+            )
+        moved = begun | stepped
+        inputs = StreamInputs(
+            frames=torch.from_numpy(frames).to(self.model.device),
+            actions=self._actions([action] if single else action, stepped),
+            noise=self._noise(moved),
+            vectors=self._vectors(vectors),
+        )
+        before, model = self._belief, self.model
+        self._belief = advance_streams(
+            before,
+            inputs,
+            (begun, lambda _, new: model.initial(new.frames, new.noise, **new.seen)),
+            (
+                stepped & seen,
+                lambda old, new: model.filter(old, new.actions, new.frames, new.noise, **new.seen),
+            ),
+            (stepped & ~seen, lambda old, new: model.predict(old, new.actions, new.noise)),
+        )
+        self._keep(frames, moved & seen)
+        if self._diagnostics:
+            self.diagnosis = diagnose(
+                model,
+                before,
+                self._belief,
+                inputs,
+                begun=begun,
+                seen=stepped & seen,
+                previous=self.diagnosis,
+            )
+        return self._hand_out(self._belief, single=single)
+
+    def _keep(self, frames: Frames, mask: BoolArray) -> None:
+        """Remember what was seen, in an array of its own: the last one was handed out."""
+        chosen = mask[:, None, None, None]
+        self.frames = frames if mask.all() else np.where(chosen, frames, self.frames)
+
     def _started(self) -> Any:
         if self._belief is None:
             raise LatentwrapError("The filter has no belief yet: call reset(frame) first.")
         return self._belief
 
-    def _frames(self, frame: Frames) -> tuple[Tensor, bool]:
-        array, spec = np.asarray(frame), self.model.frame_spec
-        single = self.num == 1 and array.ndim == 3
-        array = array[None] if single else array
-        if array.ndim != 4 or len(array) != self.num:
-            raise LatentwrapError(
-                f"The filter requires one frame (H, W, {spec.channels}) for each of {self.num} "
-                f"streams, got an array of shape {np.shape(frame)}."
-            )
-        if array.shape[1:] != spec.shape or array.dtype != np.uint8:
-            spec.check_source(array.shape[1:])
-            array = np.stack([fit_frame(image, spec) for image in array])
-        return torch.from_numpy(np.ascontiguousarray(array)).to(self.model.device), single
-
-    def _actions(self, action: Any, *, single: bool) -> Tensor:
+    def _actions(self, actions: Any, stepped: BoolArray) -> Tensor:
+        """Encoded actions; zeros for streams that take none, whose action may be anything."""
         spec = self.model.action_spec
-        rows = [action] if single else list(action)
-        stored = np.stack([spec.flatten(row) for row in rows])
-        if len(stored) != self.num:
-            raise LatentwrapError(
-                f"The filter requires one action for each of {self.num} streams, got {len(stored)}."
-            )
-        return torch.from_numpy(spec.encode(stored)).to(self.model.device)
+        encoded = np.zeros((self.num, spec.size), np.float32)
+        if stepped.any():
+            rows = np.asarray(actions)
+            if len(rows) != self.num:
+                raise LatentwrapError(
+                    f"The filter requires one action for each of {self.num} streams, "
+                    f"got {len(rows)}."
+                )
+            encoded[stepped] = spec.encode(spec.flatten_batch(rows[stepped]))
+        return torch.from_numpy(encoded).to(self.model.device)
 
-    def _noise(self, mask: BoolArray | None = None) -> Tensor | None:
-        """Noise for the streams in `mask`, each from its own generator; zeros elsewhere."""
+    def _vectors(self, vectors: AnyArray | None) -> Tensor | None:
+        """Standardised vectors (num, V), where the model sees any."""
+        model = self.model
+        if not model.sees_vectors or model.vector_normalizer is None:
+            return None
+        shape = (self.num, model.vector_spec.size)
+        if vectors is None or np.size(vectors) != np.prod(shape):
+            raise LatentwrapError(
+                f"The model sees the vectors {', '.join(model.vector_spec.names)} and requires "
+                f"them as an array {shape}, got {None if vectors is None else np.shape(vectors)}."
+            )
+        raw = np.asarray(vectors, np.float32).reshape(shape)
+        return torch.from_numpy(model.vector_normalizer.normalize(raw)).to(model.device)
+
+    def _noise(self, moved: BoolArray) -> Tensor | None:
+        """Noise for the streams that move, each from its own generator; zeros elsewhere."""
         if self.deterministic:
             return None
         noise = torch.zeros(self.num, self.model.noise_size)
-        for stream, generator in enumerate(self._generators):
-            if mask is None or mask[stream]:
-                noise[stream] = torch.randn(self.model.noise_size, generator=generator)
+        for stream in np.flatnonzero(moved):
+            generator = self._generators[stream]
+            noise[stream] = torch.randn(self.model.noise_size, generator=generator)
         return noise.to(self.model.device)
-
-    def _keep_unless(self, mask: BoolArray, started: Any) -> Any:
-        chosen = torch.as_tensor(mask, device=self.model.device)[:, None]
-        return map_belief(lambda new, old: torch.where(chosen, new, old), started, self._started())
 
     def _hand_out(self, belief: Any, *, single: bool) -> FloatArray:
         raw = self.model.latent(belief).cpu().numpy()

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
-import numpy as np
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.utils import RecordConstructorArgs
 
-from latentwrap.envs.making import FrameSkip, FrameSource
+from latentwrap.envs.frames import FrameSkip, Renderer
 from latentwrap.errors import EnvironmentMismatch
 from latentwrap.models import LatentModel
-from latentwrap.models.normalizer import CLIP
-from latentwrap.pixels import fit_frame
-from latentwrap.types import FloatArray, Frame
+from latentwrap.pixels import FrameSpec
+from latentwrap.types import AnyArray, FloatArray, Frame
+from latentwrap.wrappers.diagnosis import INFO
 from latentwrap.wrappers.filter import LatentFilter
+from latentwrap.wrappers.observer import LatentObserver
 
 
 class LatentObservation(gym.ObservationWrapper[FloatArray, Any, Any], RecordConstructorArgs):
@@ -28,7 +29,7 @@ class LatentObservation(gym.ObservationWrapper[FloatArray, Any, Any], RecordCons
     that is an image, else what it renders.
 
     Args:
-        env: an environment with an image as observation, or with `render_mode="rgb_array"`.
+        env: an environment with images in its observation, or with `render_mode="rgb_array"`.
         ckpt: path of a checkpoint, recorded absolute so that `env.spec` rebuilds this
             environment; or a loaded model, and then the environment has no spec.
         device: `cpu`, `cuda` or `auto`.
@@ -39,11 +40,23 @@ class LatentObservation(gym.ObservationWrapper[FloatArray, Any, Any], RecordCons
         frame_skip: how often each action is repeated, rewards summed; `None` does as the
             pretraining data did.
         stretch: accept images of another aspect ratio than the pretraining data's.
+        image_keys: entries of a Dict observation that are images, in the order of the pretraining
+            data; `None` takes its cameras, or the only image.
+        vector_keys: entries of a Dict observation to standardise, clip and append to the latent;
+            `None` takes those of the pretraining data.
+        layout: where height, width, colours and stacked frames stand in the images, one of
+            `latentwrap.pixels.LAYOUTS`; `None` tells it by their shape.
+        diagnostics: put `info["latentwrap"]` with the reconstruction error and the KL of the step
+            and the std of the belief, as `latentwrap.wrappers.Diagnosis` says; encodes every
+            frame twice.
+
+    Attributes:
+        filter: the filter, whose `belief` may be saved and restored.
 
     Raises:
         CheckpointError: the checkpoint is missing, foreign or damaged.
-        EnvironmentMismatch: the environment gives no image, or its image or actions are not
-            those that the model was trained on.
+        EnvironmentMismatch: the environment gives no image, or its image, vectors or actions are
+            not those that the model was trained on.
 
     Example:
         >>> import gymnasium as gym
@@ -52,6 +65,8 @@ class LatentObservation(gym.ObservationWrapper[FloatArray, Any, Any], RecordCons
         >>> env = LatentObservation(env, "car.safetensors")  # doctest: +SKIP
         >>> env.observation_space  # doctest: +SKIP
         Box(-10.0, 10.0, (160,), float32)
+
+    Vector version: `latentwrap.VectorLatentObservation`.
 
     Change log:
         * v0.1.0 - Initially added
@@ -67,6 +82,10 @@ class LatentObservation(gym.ObservationWrapper[FloatArray, Any, Any], RecordCons
         normalize: bool = True,
         frame_skip: int | None = None,
         stretch: bool = False,
+        image_keys: Sequence[str] | None = None,
+        vector_keys: Sequence[str] | None = None,
+        layout: str | None = None,
+        diagnostics: bool = False,
     ) -> None:
         recorded = None if isinstance(ckpt, LatentModel) else str(Path(ckpt).resolve())
         RecordConstructorArgs.__init__(
@@ -77,31 +96,44 @@ class LatentObservation(gym.ObservationWrapper[FloatArray, Any, Any], RecordCons
             normalize=normalize,
             frame_skip=frame_skip,
             stretch=stretch,
+            image_keys=image_keys,
+            vector_keys=vector_keys,
+            layout=layout,
+            diagnostics=diagnostics,
         )
         self.filter = LatentFilter(
-            ckpt, device=device, deterministic=deterministic, normalize=normalize
+            ckpt,
+            device=device,
+            deterministic=deterministic,
+            normalize=normalize,
+            stretch=stretch,
+            diagnostics=diagnostics,
         )
-        skip = _checked_skip(frame_skip, self.filter.model.frame_skip)
         super().__init__(env)
+        skip = _checked_skip(frame_skip, self.filter.model.frame_skip, env)
         # Repeated inside, so that the wrapped environment stays what the user passed.
         self._repeated = FrameSkip(env, skip)
-        self._source = FrameSource(env)
         self._rebuilds = recorded is not None
-        self._stretch = stretch
-        self._image_shape: tuple[int, ...] | None = None
         self.model.action_spec.check_environment(env.action_space)
-        if self._source.from_observation:
-            self._check_image(env.observation_space.shape or ())
-        bound = CLIP if normalize else np.inf
-        self.observation_space = gym.spaces.Box(
-            -bound, bound, (self.filter.latent_size,), np.float32
+        self._observer = LatentObserver(
+            self.filter,
+            env.observation_space,
+            image_keys=image_keys,
+            vector_keys=vector_keys,
+            layout=layout,
+            fitted=env.get_wrapper_attr("frame_spec") if _observes_frames(env) else None,
+            renderer=Renderer(env),
         )
-        self._frame: Frame | None = None
+        self.observation_space = self._observer.space
 
     @property
     def spec(self) -> EnvSpec | None:  # type: ignore[override] # as gymnasium.Wrapper does
         """The specification that rebuilds this environment; `None` with a loaded model."""
-        return super().spec if self._rebuilds else None
+        spec = super().spec if self._rebuilds else None
+        if spec is not None and "ckpt" in spec.kwargs:
+            # Made by its id: gymnasium recorded the path as it was written then.
+            spec.kwargs["ckpt"] = self._saved_kwargs["ckpt"]
+        return spec
 
     @property
     def model(self) -> LatentModel:
@@ -117,14 +149,15 @@ class LatentObservation(gym.ObservationWrapper[FloatArray, Any, Any], RecordCons
     @property
     def frame_skip(self) -> int:
         """How often each action is repeated."""
-        return self._repeated.skip
+        return self._repeated.action_repeat
 
     @property
     def frame(self) -> Frame:
-        """The frame behind the latest observation, uint8 (H, W, C)."""
-        if self._frame is None:
+        """The latest frame that the model saw, uint8 (H, W, C)."""
+        if self.filter.belief is None:
             raise EnvironmentMismatch("There is no frame yet: call reset() first.")
-        return self._frame
+        latest: Frame = self.filter.frames[0]
+        return latest
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -142,17 +175,39 @@ class LatentObservation(gym.ObservationWrapper[FloatArray, Any, Any], RecordCons
         observation, info = self.env.reset(seed=seed, options=options)
         if seed is not None:
             self.filter.seed(seed)
-        return self.filter.reset(self._look(observation)), info
+        return self._observer.reset([observation])[0], self._informed(info)
 
     def step(self, action: Any) -> tuple[FloatArray, float, bool, bool, dict[str, Any]]:
         """Take an action and filter the frame that follows; the last frame included.
+
+        Where the observation is `None` or nothing but NaN, the belief goes on without a frame.
 
         Returns:
             Latent float32 (d,), reward, terminated, truncated, info.
         """
         observation, reward, terminated, truncated, info = self._repeated.step(action)
-        latent = self.filter.step(action, self._look(observation))
-        return latent, reward, terminated, truncated, info
+        latent = self._observer.step([action], [observation])[0]
+        return latent, reward, terminated, truncated, self._informed(info)
+
+    def imagine(self, actions: Sequence[Any] | AnyArray) -> FloatArray:
+        """Predict the latents after some actions; nothing moves.
+
+        Args:
+            actions: T of them, as the environment takes them.
+
+        Returns:
+            float32 (T, d), without vectors.
+        """
+        return self.filter.imagine(actions)
+
+    @property
+    def vector_names(self) -> tuple[str, ...]:
+        """The vectors that are appended to the latent, in order."""
+        return self._observer.vector_names
+
+    def compose(self, latents: FloatArray, vectors: FloatArray) -> FloatArray:
+        """What this environment observes for raw latents (N, d) and vectors (N, V)."""
+        return self._observer.compose(latents, vectors)
 
     def observation(self, observation: Any) -> FloatArray:  # noqa: ARG002
         """Not offered: a latent depends on the action too.
@@ -165,20 +220,23 @@ class LatentObservation(gym.ObservationWrapper[FloatArray, Any, Any], RecordCons
             "episode so far: use reset and step, or latentwrap.LatentFilter."
         )
 
-    def _look(self, observation: Any) -> Frame:
-        image = self._source.image(observation)
-        if np.shape(image) != self._image_shape:
-            self._check_image(np.shape(image))
-        self._frame = fit_frame(image, self.model.frame_spec)
-        return self._frame
-
-    def _check_image(self, shape: tuple[int, ...]) -> None:
-        self.model.frame_spec.check_source(shape, stretch=self._stretch)
-        self._image_shape = shape
+    def _informed(self, info: dict[str, Any]) -> dict[str, Any]:
+        diagnosis = self.filter.diagnosis
+        return info if diagnosis is None else {**info, INFO: diagnosis.info(0)}
 
 
-def _checked_skip(asked: int | None, trained: int) -> int:
-    skip = trained if asked is None else asked
+def _checked_skip(asked: int | None, trained: int, env: gym.Env[Any, Any]) -> int:
+    """What was asked for, or as in the data, unless `FrameSkip` inside does that already."""
+    inside = env.has_wrapper_attr("action_repeat") and env.get_wrapper_attr("action_repeat")
+    usual = 1 if inside == trained else trained
+    skip = usual if asked is None else asked
     if skip < 1:
         raise EnvironmentMismatch(f"frame_skip requires a number of at least 1, got {skip}.")
     return skip
+
+
+def _observes_frames(env: gym.Env[Any, Any]) -> bool:
+    """Whether `RenderFrame` is the outermost wrapper that changes observations."""
+    return env.has_wrapper_attr("frame_spec") and isinstance(
+        env.get_wrapper_attr("frame_spec"), FrameSpec
+    )

@@ -132,7 +132,7 @@ def test_a_masked_reset_draws_noise_only_for_the_reset(tiny_model: LatentModel) 
         return latents.step(ACTIONS[0], FRAMES[2])
 
     one, two = after_reset([True, False, False, False]), after_reset([True, True, False, False])
-    np.testing.assert_array_equal(one[[0, 2, 3]], two[[0, 2, 3]])
+    np.testing.assert_allclose(one[[0, 2, 3]], two[[0, 2, 3]], atol=1e-5)
 
 
 def test_results_are_not_reused_buffers(tiny_model: LatentModel) -> None:

@@ -1,0 +1,1 @@
+"""Latents inside the environments of other libraries, in their own idioms."""

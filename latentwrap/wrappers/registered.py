@@ -1,0 +1,97 @@
+"""What `gymnasium.make` and `gymnasium.make_vec` call for a registered latent environment."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv, VectorEnv
+
+from latentwrap.envs.making import find_spec, make_env
+from latentwrap.envs.workers import FrameEnvMaker
+from latentwrap.errors import ConfigError
+from latentwrap.models import load_model
+from latentwrap.wrappers.observation import LatentObservation
+from latentwrap.wrappers.vector import VectorLatentObservation
+
+
+def make_latent(
+    env_id: str,
+    ckpt: str | Path,
+    *,
+    env_kwargs: Mapping[str, Any] | None = None,
+    render_mode: str | None = None,
+    **options: Any,
+) -> LatentObservation:
+    """One latent environment: `gymnasium.make("latentwrap/Latent-v0", env_id=…, ckpt=…)`.
+
+    Args:
+        env_id: id of the environment inside, also `module:id`.
+        ckpt: path of a checkpoint.
+        env_kwargs: passed on to the environment inside.
+        render_mode: likewise; `None` takes `rgb_array` where it is offered.
+        options: as of `LatentObservation`.
+
+    Raises:
+        LatentwrapError: no such environment or checkpoint, or they do not fit.
+    """
+    chosen = {} if render_mode is None else {"render_mode": render_mode}
+    return LatentObservation(make_env(env_id, **chosen, **(env_kwargs or {})), ckpt, **options)
+
+
+def make_latent_vec(
+    env_id: str,
+    ckpt: str | Path,
+    *,
+    num_envs: int = 1,
+    workers: str = "sync",
+    autoreset_mode: Any = None,
+    env_kwargs: Mapping[str, Any] | None = None,
+    render_mode: str | None = None,
+    **options: Any,
+) -> VectorLatentObservation:
+    """Several of them, with one call of the model: `gymnasium.make_vec("latentwrap/Latent-v0", …)`.
+
+    Args:
+        env_id: id of the environments inside, also `module:id`.
+        ckpt: path of a checkpoint.
+        num_envs: how many.
+        workers: `sync` steps them here in turn, `async` each in a spawned process, which never
+            loads the model.
+        autoreset_mode: Gymnasium's; `None` is its NEXT_STEP.
+        env_kwargs: passed on to the environments inside.
+        render_mode: likewise; `None` takes `rgb_array` where it is offered.
+        options: as of `LatentObservation`.
+
+    Raises:
+        LatentwrapError: no such environment or checkpoint, or they do not fit.
+    """
+    if workers not in ("sync", "async"):
+        raise ConfigError(f"make_vec requires workers of sync or async, got {workers!r}.")
+    model = load_model(ckpt, device=options.pop("device", "cpu"))
+    frame = model.frame_spec
+    image_keys = options.pop("image_keys", None) or tuple(c.name for c in frame.cameras) or None
+    vector_keys = options.pop("vector_keys", None)
+    skip = options.pop("frame_skip", None)
+    chosen = {} if render_mode is None else {"render_mode": render_mode}
+    make = FrameEnvMaker(
+        find_spec(env_id),
+        model.frame_skip if skip is None else skip,
+        frame.height,
+        frame.width // len(frame.panels),
+        frame.source_channels is not None,
+        image_keys=image_keys,
+        vector_keys=model.vector_spec.names if vector_keys is None else tuple(vector_keys),
+        layout=options.pop("layout", None),
+        env_kwargs={**chosen, **(env_kwargs or {})},
+    )
+    mode = {} if autoreset_mode is None else {"autoreset_mode": autoreset_mode}
+    makers = [make] * num_envs
+    envs: VectorEnv[Any, Any, Any] = (
+        # A fork would copy threads and rendering contexts that do not survive it.
+        AsyncVectorEnv(makers, context="spawn", **mode)
+        if workers == "async"
+        else SyncVectorEnv(makers, **mode)
+    )
+    return VectorLatentObservation(envs, model, frame_skip=make.frame_skip, **options)
