@@ -21,6 +21,7 @@ _VERBS = {
     "train": "Train SAC on the latents of an environment.",
     "play": "Evaluate a trained agent and record a video.",
     "demo": "Solve a pixel task from nothing, in minutes.",
+    "doctor": "Say what this machine has and lacks, and how to mend it.",
 }
 
 
