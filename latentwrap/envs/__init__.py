@@ -10,7 +10,7 @@ from gymnasium.envs.registration import register, registry
 PIXEL_PENDULUM = "latentwrap/PixelPendulum-v0"
 LATENT = "latentwrap/Latent-v0"
 
-_MAKE_LATENT = "latentwrap.wrappers.registered:make_latent"
+MAKE_LATENT = "latentwrap.wrappers.registered:make_latent"
 _MAKE_LATENT_VEC = "latentwrap.wrappers.registered:make_latent_vec"
 
 
@@ -51,7 +51,7 @@ def register_latent(name: str, *, env_id: str, ckpt: str | Path, **options: Any)
 def _register_latent(name: str, kwargs: dict[str, Any]) -> None:
     register(
         name,
-        entry_point=_MAKE_LATENT,
+        entry_point=MAKE_LATENT,
         vector_entry_point=_MAKE_LATENT_VEC,
         kwargs=kwargs,
         order_enforce=False,  # the environment inside is checked and its order enforced already

@@ -10,6 +10,7 @@ import gymnasium as gym
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.utils import RecordConstructorArgs
 
+from latentwrap.envs import MAKE_LATENT
 from latentwrap.envs.frames import FrameSkip, Renderer
 from latentwrap.errors import EnvironmentMismatch
 from latentwrap.models import LatentModel
@@ -130,9 +131,11 @@ class LatentObservation(gym.ObservationWrapper[FloatArray, Any, Any], RecordCons
     def spec(self) -> EnvSpec | None:  # type: ignore[override] # as gymnasium.Wrapper does
         """The specification that rebuilds this environment; `None` with a loaded model."""
         spec = super().spec if self._rebuilds else None
-        if spec is not None and "ckpt" in spec.kwargs:
-            # Made by its id: gymnasium recorded the path as it was written then.
+        if spec is not None and spec.entry_point == MAKE_LATENT:
+            # Gymnasium recorded the path as it was written then, and would check again outside
+            # what is checked inside.
             spec.kwargs["ckpt"] = self._saved_kwargs["ckpt"]
+            spec.order_enforce, spec.disable_env_checker = False, True
         return spec
 
     @property
