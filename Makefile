@@ -1,11 +1,12 @@
-# `make demo` solves a pixel task from nothing; `make test` runs the tests. Each makes .venv
-# when there is none. PYTHON chooses the interpreter that makes it.
+# `make demo` solves a pixel task from nothing; `make test` runs the tests; `make integrations` runs
+# latentwrap in each RL library, in environments of their own. Each makes .venv when there is none.
+# PYTHON chooses the interpreter that makes it.
 
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test lint types check clean
+.PHONY: demo test lint types check integrations clean
 
 demo: .venv/.user
 	$(BIN)/latentwrap demo --force
@@ -22,6 +23,9 @@ types: .venv/.dev
 
 check: lint types test
 
+integrations: .venv/.dev
+	$(BIN)/nox $(NOX)
+
 .venv/.user: pyproject.toml constraints.txt | .venv/bin/python
 	$(INSTALL) -e '.[all]'
 	touch $@
@@ -34,4 +38,4 @@ check: lint types test
 	$(PYTHON) -m venv .venv
 
 clean:
-	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .nox integrations/.cache build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

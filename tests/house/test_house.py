@@ -28,6 +28,7 @@ BASE = [
     "seeding",
     "storage",
     "types",
+    "vectors",
 ]
 ROOMS = [
     "pixels",
@@ -38,6 +39,9 @@ ROOMS = [
     "wrappers",
     "agents",
     "evaluation",
+    "integrations",
+    "testing",
+    "doctor",
     "cli",
 ]
 
