@@ -84,6 +84,8 @@ def command(
 ) -> None:
     """Train SAC in ENV_ID on the latents of a pretrained model.
 
+    Actions may be Box or Discrete.
+
     \b
     Example:
       latentwrap train CarRacing-v3 --model car.safetensors --data car.h5 -o runs/car

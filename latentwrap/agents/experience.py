@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from latentwrap.agents.sac import SAC
@@ -9,6 +11,7 @@ from latentwrap.datasets import Dataset
 from latentwrap.errors import DatasetError
 from latentwrap.progress import bar
 from latentwrap.training.statistics import filter_episodes
+from latentwrap.types import FloatArray
 from latentwrap.wrappers import LatentObservation
 
 
@@ -46,16 +49,28 @@ def remember_dataset(
         )
     numbers = np.arange(dataset.num_episodes)
     series = filter_episodes(env.model, dataset, numbers)
-    normalizer = env.model.normalizer if env.filter.normalize else None
     with bar("Filtering episodes", dataset.num_episodes, show=show_progress) as progress:
         for number, raw in zip(numbers, series, strict=True):
             start = dataset.starts[number]
-            steps = slice(start, start + dataset.lengths[number] - 1)
+            rows = slice(start, start + dataset.lengths[number])
+            steps = slice(rows.start, rows.stop - 1)
             agent.remember(
-                raw if normalizer is None else normalizer.normalize(raw),
+                env.compose(raw, _vectors(dataset, env.vector_names, rows)),
                 dataset.actions[steps],
                 dataset.rewards[steps],
                 terminated=bool(dataset.terminations[steps].any()),
             )
             progress.advance()
     return dataset.num_transitions
+
+
+def _vectors(dataset: Dataset, names: Sequence[str], rows: slice) -> FloatArray:
+    """Some vectors of some rows, joined; float32 (N, V)."""
+    missing = [name for name in names if name not in dataset.vectors]
+    if missing:
+        raise DatasetError(
+            f"The environment observes the vector {missing[0]!r}, {dataset.path} has none: collect "
+            f"it with --vector-key {missing[0]}, or leave it out."
+        )
+    nothing = np.zeros((rows.stop - rows.start, 0), np.float32)
+    return np.concatenate([nothing, *(dataset.vectors[name][rows] for name in names)], axis=1)

@@ -10,26 +10,32 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from latentwrap.agents.config import SACConfig
-from latentwrap.agents.networks import Actor, TwinCritics, initialize
+from latentwrap.agents.kinds import ActionKind
+from latentwrap.agents.networks import initialize
 from latentwrap.agents.replay import Batch
 from latentwrap.optimizers import moments, restore_moments, under
 from latentwrap.seeding import torch_generator
+from latentwrap.types import FloatArray
 
 
 class Learner:
-    """Actor, critics, temperature, and their optimisers.
+    """Actor, critics, temperature, and their optimisers, for any kind of action.
 
     Args:
-        observation_size, action_size: columns of an observation and an action.
+        kind: of the actions: it makes the networks, and the actor takes the expectations.
+        observation_size: columns of an observation.
         config: hyperparameters.
         device: where the networks are.
         seed: of the initial weights and of the noise.
+
+    Attributes:
+        noise: the generator of all noise, on the CPU.
     """
 
     def __init__(
         self,
+        kind: ActionKind,
         observation_size: int,
-        action_size: int,
         config: SACConfig,
         *,
         device: torch.device,
@@ -37,26 +43,18 @@ class Learner:
     ) -> None:
         self.device = device
         self._config = config
-        self._action_size = action_size
-        self._noise = torch_generator(seed)
-        self.actor = Actor(
-            observation_size,
-            action_size,
-            config.hidden,
-            log_std_min=config.log_std_min,
-            log_std_max=config.log_std_max,
-        )
-        self.critics = TwinCritics(observation_size, action_size, config.hidden)
+        self.noise = torch_generator(seed)
+        self.actor = kind.make_actor(observation_size, config)
+        self.critics = kind.make_critics(observation_size, config)
         for network in (self.actor, self.critics):
-            initialize(network, self._noise)
+            initialize(network, self.noise)
             network.to(device)
-        self.targets = TwinCritics(observation_size, action_size, config.hidden).to(device)
+        self.targets = kind.make_critics(observation_size, config).to(device)
         self.targets.load_state_dict(self.critics.state_dict())
         self.targets.requires_grad_(requires_grad=False)
         start = math.log(config.initial_temperature)
         self.log_temperature = torch.tensor(start, device=device, requires_grad=True)
-        entropy = config.target_entropy
-        self.target_entropy = -float(action_size) if entropy is None else entropy
+        self.target_entropy = kind.target_entropy(config)
         self._optimizers = {
             "actor": self._adam(list(self.actor.parameters())),
             "critics": self._adam(list(self.critics.parameters())),
@@ -83,17 +81,19 @@ class Learner:
         """α, the weight of the entropy; a scalar without gradient."""
         return self.log_temperature.detach().exp()
 
-    def draw_noise(self, count: int) -> Tensor:
-        """Standard normal noise for `count` actions, (count, A)."""
-        shape = (count, self._action_size)
-        return torch.randn(shape, generator=self._noise).to(self.device)
+    @torch.inference_mode()
+    def act(self, observations: FloatArray, *, deterministic: bool) -> FloatArray:
+        """Actions as the replay stores them, (B, A), for observations (B, d)."""
+        rows = torch.from_numpy(observations).to(self.device)
+        actions = self.actor.best(rows) if deterministic else self.actor.draw(rows, self.noise)
+        stored: FloatArray = actions.float().cpu().numpy()
+        return stored
 
     @torch.no_grad()
-    def critic_target(self, batch: Batch, noise: Tensor) -> Tensor:
-        """y = r + γ (1 − terminated) (min_i Q̄_i(s', a') − α log π(a'|s')), a' ~ π(·|s'); (B,)."""
-        action, log_prob = self.actor.sample(batch.next_observation, noise)
-        value: Tensor = self.targets(batch.next_observation, action).amin(dim=0)
-        soft = value - self.temperature * log_prob
+    def critic_target(self, batch: Batch) -> Tensor:
+        """y = r + γ (1 − terminated) (E_π[min_i Q̄_i(s', a')] + α H(π(·|s'))), (B,)."""
+        value, entropy = self.actor.expect(batch.next_observation, self.targets, self.noise)
+        soft = value + self.temperature * entropy
         return batch.reward + self._config.gamma * (1 - batch.terminated) * soft
 
     def critic_loss(self, batch: Batch, target: Tensor) -> tuple[Tensor, Tensor]:
@@ -102,11 +102,10 @@ class Learner:
         loss = F.mse_loss(values, target.expand_as(values), reduction="none").mean(dim=1).sum()
         return loss, values.detach().mean()
 
-    def actor_loss(self, batch: Batch, noise: Tensor) -> tuple[Tensor, Tensor]:
-        """mean (α log π(a|s) − min_i Q_i(s, a)), a ~ π(·|s), and the policy's entropy."""
-        action, log_prob = self.actor.sample(batch.observation, noise)
-        value = self.critics(batch.observation, action).amin(dim=0)
-        return (self.temperature * log_prob - value).mean(), -log_prob.detach().mean()
+    def actor_loss(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """−mean (E_π[min_i Q_i(s, a)] + α H(π(·|s))), and the policy's mean entropy."""
+        value, entropy = self.actor.expect(batch.observation, self.critics, self.noise)
+        return -(value + self.temperature * entropy).mean(), entropy.detach().mean()
 
     def temperature_loss(self, entropy: Tensor) -> Tensor:
         """log α (H(π) − H̄): the temperature falls while the entropy is above its target."""
@@ -115,7 +114,7 @@ class Learner:
     def state(self) -> dict[str, Tensor]:
         """Copies of all weights, moments and the state of the noise, by name."""
         tensors = {"log_temperature": self.log_temperature.detach().clone()}
-        tensors["noise"] = self._noise.get_state()
+        tensors["noise"] = self.noise.get_state()
         for part, module in self._modules().items():
             tensors |= {f"{part}.{name}": t.clone() for name, t in module.state_dict().items()}
         for part, optimizer in self._optimizers.items():
@@ -126,22 +125,21 @@ class Learner:
         """Go on from `state`."""
         with torch.no_grad():
             self.log_temperature.copy_(tensors["log_temperature"])
-        self._noise.set_state(tensors["noise"])
+        self.noise.set_state(tensors["noise"])
         for part, module in self._modules().items():
             module.load_state_dict(under(f"{part}.", tensors))
         for part, optimizer in self._optimizers.items():
             restore_moments(optimizer, under(f"adam.{part}.", tensors))
 
     def _update_critics(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        target = self.critic_target(batch, self.draw_noise(len(batch.reward)))
-        loss, values = self.critic_loss(batch, target)
+        loss, values = self.critic_loss(batch, self.critic_target(batch))
         self._descend("critics", loss)
         return loss.detach(), values
 
     def _update_actor(self, batch: Batch) -> tuple[Tensor, Tensor]:
         # The critics only pass the gradient on; it must not pile up in their weights.
         self.critics.requires_grad_(requires_grad=False)
-        loss, entropy = self.actor_loss(batch, self.draw_noise(len(batch.reward)))
+        loss, entropy = self.actor_loss(batch)
         self._descend("actor", loss)
         self.critics.requires_grad_(requires_grad=True)
         return loss.detach(), entropy

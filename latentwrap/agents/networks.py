@@ -1,8 +1,7 @@
-"""Actor and critics on vectors."""
+"""What actors and critics on vectors have in common, whatever the kind of action."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import NamedTuple
@@ -11,87 +10,68 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-_LOG_2PI = math.log(2 * math.pi)
-_LOG_2 = math.log(2)
 
+class Expectation(NamedTuple):
+    """Of a policy, for each state.
 
-class PolicySample(NamedTuple):
-    """Actions in [-1, 1], (B, A), and the logarithm of their density, (B,)."""
+    Attributes:
+        value: E_π[min_i Q_i(s, a)], (B,).
+        entropy: H(π(·|s)) in nats, (B,).
 
-    action: Tensor
-    log_prob: Tensor
-
-
-class Actor(nn.Module):
-    """A squashed Gaussian policy: a = tanh(u), u ~ N(μ(s), σ(s)²).
-
-    Args:
-        inputs: size of the observation.
-        actions: size of the action.
-        hidden: sizes of the hidden layers, ReLU after each.
-        log_std_min, log_std_max: log σ is clamped to them.
+    Both are estimates from one action where that is how the policy takes its expectations.
     """
 
-    def __init__(
-        self,
-        inputs: int,
-        actions: int,
-        hidden: Sequence[int],
-        *,
-        log_std_min: float,
-        log_std_max: float,
-    ) -> None:
-        super().__init__()
-        self.net = _mlp(inputs, 2 * actions, hidden)
-        self._bounds = log_std_min, log_std_max
-
-    def forward(self, observation: Tensor) -> tuple[Tensor, Tensor]:
-        """μ and log σ, each (B, A)."""
-        mean, log_std = self.net(observation).chunk(2, dim=-1)
-        return mean, log_std.clamp(*self._bounds)
-
-    def sample(self, observation: Tensor, noise: Tensor) -> PolicySample:
-        """a = tanh(μ + σ ε) and log π(a|s), differentiable in the weights.
-
-        Args:
-            observation: (B, inputs).
-            noise: ε, standard normal, (B, A).
-        """
-        mean, log_std = self(observation)
-        raw = mean + log_std.exp() * noise
-        # log π(a|s) = Σ_i log N(u_i; μ_i, σ_i²) − log(1 − tanh²(u_i))
-        gaussian = -0.5 * noise.square() - log_std - 0.5 * _LOG_2PI
-        log_prob = (gaussian - log_tanh_slope(raw)).sum(dim=-1)
-        return PolicySample(raw.tanh(), log_prob)
-
-    def mean_action(self, observation: Tensor) -> Tensor:
-        """tanh(μ), (B, A)."""
-        mean: Tensor = self(observation)[0]
-        return mean.tanh()
+    value: Tensor
+    entropy: Tensor
 
 
-class TwinCritics(nn.Module):
+class Critics(nn.Module):
     """Two Q functions of the same shape, computed as one batched product.
 
     Args:
-        inputs: size of the observation.
-        actions: size of the action.
-        hidden: sizes of the hidden layers, ReLU after each.
+        sizes: of the input, the hidden layers (ReLU after each) and the output.
     """
 
-    def __init__(self, inputs: int, actions: int, hidden: Sequence[int]) -> None:
+    def __init__(self, sizes: Sequence[int]) -> None:
         super().__init__()
-        sizes = [inputs + actions, *hidden, 1]
         self.layers = nn.ModuleList(TwinLinear(*pair) for pair in pairwise(sizes))
 
     def forward(self, observation: Tensor, action: Tensor) -> Tensor:
-        """Q_1(s, a) and Q_2(s, a), (2, B)."""
-        x = torch.cat([observation, action], dim=-1).expand(2, -1, -1)
+        """Q_1(s, a) and Q_2(s, a), (2, B), of observations (B, d) and stored actions (B, A)."""
+        raise NotImplementedError
+
+    def _outputs(self, x: Tensor) -> Tensor:
+        """Inputs (B, in) to the outputs of both, (2, B, out)."""
+        x = x.expand(2, -1, -1)
         *hidden, last = self.layers
         for layer in hidden:
             x = F.relu(layer(x))
-        values: Tensor = last(x).squeeze(-1)
-        return values
+        outputs: Tensor = last(x)
+        return outputs
+
+
+class Actor(nn.Module):
+    """A policy π(a|s); its actions are rows as the replay stores them, (B, A)."""
+
+    def expect(
+        self, observation: Tensor, critics: Critics, generator: torch.Generator
+    ) -> Expectation:
+        """The value that critics give to this policy, and its entropy; differentiable.
+
+        Args:
+            observation: (B, d).
+            critics: of the same kind of action.
+            generator: of the noise, where noise is needed.
+        """
+        raise NotImplementedError
+
+    def draw(self, observation: Tensor, generator: torch.Generator) -> Tensor:
+        """a ~ π(·|s)."""
+        raise NotImplementedError
+
+    def best(self, observation: Tensor) -> Tensor:
+        """The action without noise."""
+        raise NotImplementedError
 
 
 class TwinLinear(nn.Module):
@@ -107,9 +87,13 @@ class TwinLinear(nn.Module):
         return torch.baddbmm(self.bias, x, self.weight)
 
 
-def log_tanh_slope(raw: Tensor) -> Tensor:
-    """log(1 − tanh²(u)) = 2 (log 2 − u − softplus(−2u)), exact for large |u| too."""
-    return 2 * (_LOG_2 - raw - F.softplus(-2 * raw))
+def mlp(inputs: int, outputs: int, hidden: Sequence[int]) -> nn.Sequential:
+    """Linear layers with ReLU between them."""
+    layers: list[nn.Module] = []
+    for size in hidden:
+        layers += [nn.Linear(inputs, size), nn.ReLU()]
+        inputs = size
+    return nn.Sequential(*layers, nn.Linear(inputs, outputs))
 
 
 @torch.no_grad()
@@ -124,11 +108,3 @@ def initialize(module: nn.Module, generator: torch.Generator) -> None:
             continue
         for parameter in (layer.weight, layer.bias):
             parameter.uniform_(-bound, bound, generator=generator)
-
-
-def _mlp(inputs: int, outputs: int, hidden: Sequence[int]) -> nn.Sequential:
-    layers: list[nn.Module] = []
-    for size in hidden:
-        layers += [nn.Linear(inputs, size), nn.ReLU()]
-        inputs = size
-    return nn.Sequential(*layers, nn.Linear(inputs, outputs))

@@ -19,7 +19,7 @@ class Batch(NamedTuple):
 
     Attributes:
         observation, next_observation: (B, d).
-        action: in [-1, 1], (B, A).
+        action: in [-1, 1], (B, A); or the index of a discrete one, (B, 1).
         reward: (B,).
         terminated: 1 where the episode truly ended, (B,); a truncated one goes on, unseen.
     """

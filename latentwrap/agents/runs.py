@@ -118,6 +118,8 @@ class AgentRun:
             document = json.loads(self._card_path.read_text(encoding="utf-8"))
             if document.pop("format") != _FORMAT:
                 raise ValueError
+            # An option that came later had its default.
+            document["config"] = {**SACConfig().model_dump(mode="json"), **document["config"]}
             return RunCard(**document)
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             raise CheckpointError(

@@ -8,43 +8,49 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
-import torch
 from gymnasium import spaces
 
 from latentwrap import storage
 from latentwrap._version import __version__
-from latentwrap.actions import scale_to_unit, space_from_json, space_to_json
+from latentwrap.actions import space_from_json, space_to_json
 from latentwrap.agents.callbacks import Callback, EpisodeStats, ShowProgress
 from latentwrap.agents.config import SACConfig
+from latentwrap.agents.kinds import kind_of
 from latentwrap.agents.learner import Learner
 from latentwrap.agents.replay import Replay, flat
 from latentwrap.agents.spaces import (
+    Environment,
     check_fits,
     checked_actions,
     checked_observations,
     fingerprint_of,
 )
+from latentwrap.agents.stepping import Played, Stepper
 from latentwrap.devices import resolve_device
 from latentwrap.errors import CheckpointError, EnvironmentMismatch
 from latentwrap.interrupts import InterruptFlag
 from latentwrap.seeding import child_seeds
-from latentwrap.types import AnyArray
+from latentwrap.types import AnyArray, FloatArray
 
 FORMAT = "latentwrap-agent"
 
 
 class SAC:
-    """Learns a squashed Gaussian policy from any Box observation.
+    """Learns a policy from any Box observation: a squashed Gaussian one, or a categorical one.
+
+    The former acts in a Box, the latter in a Discrete space (Christodoulou 2019,
+    arXiv:1910.07207).
 
     Args:
-        env: a single environment with a Box observation and a finite Box action.
+        env: a single environment, or a `gymnasium.vector.VectorEnv` in any autoreset mode, with a
+            Box observation and a Discrete or finite Box action.
         seed: of weights, noise, replay, random actions and the first reset; `None` draws one.
         device: `auto`, `cpu` or `cuda`.
         config: hyperparameters; `None` takes the defaults.
         overrides: fields of `SACConfig` by name.
 
     Attributes:
-        num_timesteps: environment steps so far.
+        num_timesteps: environment steps so far, those of all environments together.
         interrupted: whether Ctrl-C ended the latest `learn`.
 
     Raises:
@@ -59,18 +65,22 @@ class SAC:
         >>> action, _ = agent.predict(observation, deterministic=True)
         >>> action.shape
         (1,)
+        >>> many = gymnasium.make_vec("CartPole-v1", num_envs=4)
+        >>> agent = latentwrap.SAC(many, seed=0, batch_size=32).learn(200)
+        >>> agent.predict(observation=many.reset(seed=0)[0])[0].shape
+        (4,)
     """
 
     def __init__(
         self,
-        env: gym.Env[Any, Any],
+        env: Environment,
         *,
         seed: int | None = None,
         device: str = "auto",
         config: SACConfig | None = None,
         **overrides: Any,
     ) -> None:
-        self.env: gym.Env[Any, Any] | None = env
+        self.env: Environment | None = env
         self.observation_space = checked_observations(env)
         self.action_space = checked_actions(env)
         self.config = (config or SACConfig()).replace(**overrides)
@@ -78,16 +88,12 @@ class SAC:
         self.num_timesteps = 0
         self.interrupted = False
         learner_seed, replay_seed, space_seed, self._reset_seed = child_seeds(seed, 4)
-        observations = int(np.prod(self.observation_space.shape))
-        actions = int(np.prod(self.action_space.shape))
+        self._kind = kind_of(self.action_space)
+        size = int(np.prod(self.observation_space.shape))
         self.learner = Learner(
-            observations,
-            actions,
-            self.config,
-            device=resolve_device(device),
-            seed=learner_seed,
+            self._kind, size, self.config, device=resolve_device(device), seed=learner_seed
         )
-        self.replay = Replay(self.config.buffer_size, observations, actions, seed=replay_seed)
+        self.replay = Replay(self.config.buffer_size, size, self._kind.size, seed=replay_seed)
         self.action_space.seed(space_seed)
 
     def learn(
@@ -99,8 +105,11 @@ class SAC:
     ) -> SAC:
         """Learn for some more environment steps; Ctrl-C ends after the step in progress.
 
+        N environments step together, and a step that has been taken is learned from: what ends
+        learning, also Ctrl-C or a callback, does so when all N transitions have been counted.
+
         Args:
-            total_timesteps: steps to take now.
+            total_timesteps: steps to take now, rounded up to whole steps of all environments.
             callback: one or several.
             progress_bar: draw one on standard error.
         """
@@ -133,13 +142,12 @@ class SAC:
         for t, (action, reward) in enumerate(zip(actions, rewards, strict=True)):
             self.replay.add(
                 flat(observations[t]),
-                self._squash(action),
+                self._kind.to_row(action),
                 float(reward),
                 flat(observations[t + 1]),
                 terminated=terminated and t == last,
             )
 
-    @torch.inference_mode()
     def predict(
         self,
         observation: Any,
@@ -152,21 +160,15 @@ class SAC:
         Args:
             observation: one, of the observation space's shape, or a batch of them.
             state, episode_start: ignored; the policy has no memory.
-            deterministic: the mean action instead of a sample.
+            deterministic: the mean or the most probable action instead of a sample.
 
         Returns:
             Actions as the environment takes them, and `state`.
         """
         batch = np.asarray(observation, np.float32)
         single = batch.shape == self.observation_space.shape
-        rows = torch.from_numpy(batch.reshape(1 if single else len(batch), -1))
-        rows = rows.to(self.learner.device)
-        if deterministic:
-            squashed = self.learner.actor.mean_action(rows)
-        else:
-            noise = self.learner.draw_noise(len(rows))
-            squashed = self.learner.actor.sample(rows, noise).action
-        actions = self._unsquash(squashed.cpu().numpy())
+        rows = batch.reshape(1 if single else len(batch), -1)
+        actions = self._kind.to_actions(self.learner.act(rows, deterministic=deterministic))
         return (actions[0] if single else actions), state
 
     def save(self, path: str | Path, *, replay: bool = True) -> None:
@@ -183,9 +185,7 @@ class SAC:
         storage.save(path, tensors, document)
 
     @classmethod
-    def load(
-        cls, path: str | Path, env: gym.Env[Any, Any] | None = None, *, device: str = "auto"
-    ) -> SAC:
+    def load(cls, path: str | Path, env: Environment | None = None, *, device: str = "auto") -> SAC:
         """Load an agent that `save` wrote; nothing is unpickled.
 
         Args:
@@ -220,7 +220,7 @@ class SAC:
             agent.set_env(env, source=str(path))
         return agent
 
-    def set_env(self, env: gym.Env[Any, Any], *, source: str = "the agent") -> None:
+    def set_env(self, env: Environment, *, source: str = "the agent") -> None:
         """Act and learn in another environment of the same kind.
 
         Raises:
@@ -230,45 +230,41 @@ class SAC:
         self.env = env
 
     def _interact(
-        self,
-        env: gym.Env[Any, Any],
-        goal: int,
-        callbacks: list[Callback],
-        interrupt: InterruptFlag,
+        self, env: Environment, goal: int, callbacks: list[Callback], interrupt: InterruptFlag
     ) -> None:
         """Act, remember, update, until the goal."""
-        seed = int(self._reset_seed) if self.num_timesteps == 0 else None
-        observation, _ = env.reset(seed=seed)
-        total, length = 0.0, 0
-        while self.num_timesteps < goal and not interrupt.raised:
-            squashed = self._explore(observation)
-            action = self._unsquash(squashed[None])[0]
-            following, reward, terminated, truncated, _ = env.step(action)
-            self.replay.add(
-                flat(observation), squashed, float(reward), flat(following), terminated=terminated
-            )
-            self.num_timesteps += 1
-            total, length = total + float(reward), length + 1
-            observation = following
-            self._update(callbacks)
-            if terminated or truncated:
-                for each in callbacks:
-                    each.on_episode(self, EpisodeStats(total, length))
-                observation, _ = env.reset()
-                total, length = 0.0, 0
-            wishes = [each.on_step(self) for each in callbacks]  # every one is asked
-            if not all(wishes):
-                break
+        stepper = Stepper(env)
+        stepper.begin(int(self._reset_seed) if self.num_timesteps == 0 else None)
+        wanted = True
+        while wanted and self.num_timesteps < goal and not interrupt.raised:
+            rows = self._explore(stepper)
+            for played in stepper.step(self._kind.to_actions(rows)):
+                self._keep(played, rows[played.number])
+                self._update(callbacks)
+                wanted &= _tell(callbacks, self, played.ended)
+            stepper.restart()
 
-    def _explore(self, observation: Any) -> AnyArray:
-        """An action in [-1, 1], flat: random at first, then from the policy."""
+    def _explore(self, stepper: Stepper) -> FloatArray:
+        """Actions as the replay stores them: random at first, then from the policy."""
+        rows = np.zeros((stepper.num, self._kind.size), np.float32)
+        acting = np.flatnonzero(stepper.acting)  # the others reset, and draw no noise
         if self.num_timesteps < self.config.learning_starts:
-            return self._squash(self.action_space.sample())
-        with torch.inference_mode():
-            row = torch.from_numpy(flat(observation))[None].to(self.learner.device)
-            sample = self.learner.actor.sample(row, self.learner.draw_noise(1))
-        explored: AnyArray = sample.action[0].cpu().numpy()
-        return explored
+            for number in acting:
+                rows[number] = self._kind.to_row(self.action_space.sample())
+        elif len(acting):
+            observations = stepper.observations[acting]
+            rows[acting] = self.learner.act(observations, deterministic=False)
+        return rows
+
+    def _keep(self, played: Played, row: FloatArray) -> None:
+        self.replay.add(
+            played.observation,
+            row,
+            played.reward,
+            played.next_observation,
+            terminated=played.terminated,
+        )
+        self.num_timesteps += 1
 
     def _update(self, callbacks: list[Callback]) -> None:
         if self.num_timesteps <= self.config.learning_starts:
@@ -278,16 +274,6 @@ class SAC:
             metrics = self.learner.update(batch)
             for each in callbacks:
                 each.on_update(self, metrics)
-
-    def _squash(self, action: AnyArray) -> AnyArray:
-        return scale_to_unit(self.action_space, np.reshape(action, -1))
-
-    def _unsquash(self, squashed: AnyArray) -> AnyArray:
-        """Rows in [-1, 1] to actions of the environment, (B, ...)."""
-        space = self.action_space
-        shaped = squashed.reshape(len(squashed), *space.shape)
-        actions = space.low + (shaped + 1) / 2 * (space.high - space.low)
-        return np.clip(actions, space.low, space.high).astype(space.dtype)
 
     def _document(self) -> dict[str, Any]:
         return {
@@ -312,7 +298,7 @@ class SAC:
             }
             self.replay.restore(columns, stored.document["replay"])
 
-    def _require_env(self) -> gym.Env[Any, Any]:
+    def _require_env(self) -> Environment:
         if self.env is None:
             raise EnvironmentMismatch(
                 "Learning requires an environment: pass env to SAC.load, or call set_env."
@@ -331,3 +317,12 @@ def _as_list(callback: Callback | Sequence[Callback] | None) -> list[Callback]:
     if callback is None:
         return []
     return [callback] if isinstance(callback, Callback) else list(callback)
+
+
+def _tell(callbacks: Sequence[Callback], agent: SAC, ended: EpisodeStats | None) -> bool:
+    """Tell that a step is over; whether all of them want another."""
+    if ended is not None:
+        for each in callbacks:
+            each.on_episode(agent, ended)
+    wishes = [each.on_step(agent) for each in callbacks]  # every one is asked
+    return all(wishes)

@@ -1,32 +1,39 @@
-"""Which environments an agent can act in."""
+"""Which environments an agent can act in, single ones and vectors alike."""
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
+from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv, VectorEnv, VectorWrapper
 
 from latentwrap.actions import describe
 from latentwrap.errors import CheckpointError, EnvironmentMismatch
+
+Environment: TypeAlias = gym.Env[Any, Any] | VectorEnv[Any, Any, Any]
+"""A single environment, or a vector of them."""
+
+ActionSpace: TypeAlias = spaces.Box | spaces.Discrete
+"""What an agent can act in."""
 
 
 class HasSpaces(Protocol):
     """What an agent remembers of the environment that it learned in."""
 
     observation_space: spaces.Box
-    action_space: spaces.Box
+    action_space: ActionSpace
     model_fingerprint: str | None
 
 
-def checked_observations(env: gym.Env[Any, Any]) -> spaces.Box:
-    """The observation space, if the agent can learn from it.
+def checked_observations(env: Environment) -> spaces.Box:
+    """The observation space of one environment, if the agent can learn from it.
 
     Raises:
         EnvironmentMismatch: it is not a Box.
     """
-    space = env.observation_space
+    space = _space(env, "observation_space")
     if not isinstance(space, spaces.Box):
         raise EnvironmentMismatch(
             f"SAC requires a Box observation, got {space}: wrap the environment in "
@@ -35,30 +42,42 @@ def checked_observations(env: gym.Env[Any, Any]) -> spaces.Box:
     return space
 
 
-def checked_actions(env: gym.Env[Any, Any]) -> spaces.Box:
-    """The action space, if the agent can act in it.
+def checked_actions(env: Environment) -> ActionSpace:
+    """The action space of one environment, if the agent can act in it.
 
     Raises:
-        EnvironmentMismatch: it is not a Box with finite bounds.
+        EnvironmentMismatch: it is neither Discrete nor a Box with finite bounds.
     """
-    space = env.action_space
-    if not isinstance(space, spaces.Box) or not space.is_bounded("both"):
+    space = _space(env, "action_space")
+    if isinstance(space, spaces.Box) and not space.is_bounded("both"):
         raise EnvironmentMismatch(
             f"SAC requires a Box action with finite bounds, got {space}: bound the actions in a "
             "wrapper, or use LatentObservation with a library that takes such actions."
         )
+    if not isinstance(space, spaces.Box | spaces.Discrete):
+        raise EnvironmentMismatch(
+            f"SAC requires a Box or Discrete action, got {space}: map a Discrete action onto it "
+            "with gymnasium.wrappers.TransformAction, or use LatentObservation with an agent that "
+            "takes MultiDiscrete and MultiBinary, such as PPO of Stable-Baselines3."
+        )
     return space
 
 
-def fingerprint_of(env: gym.Env[Any, Any]) -> str | None:
-    """Which latent model the observations come from, if from one."""
+def fingerprint_of(env: Environment) -> str | None:
+    """Which latent model the observations come from, if from one.
+
+    Raises:
+        EnvironmentMismatch: the environments of a vector use different models.
+    """
+    if isinstance(env, VectorEnv):
+        return _vector_fingerprint(env)
     if not env.has_wrapper_attr("model_fingerprint"):
         return None
     fingerprint: str | None = env.get_wrapper_attr("model_fingerprint")
     return fingerprint
 
 
-def check_fits(agent: HasSpaces, env: gym.Env[Any, Any], *, source: str) -> None:
+def check_fits(agent: HasSpaces, env: Environment, *, source: str) -> None:
     """Refuse an environment unlike the one that the agent learned in.
 
     Args:
@@ -70,7 +89,7 @@ def check_fits(agent: HasSpaces, env: gym.Env[Any, Any], *, source: str) -> None
         CheckpointError: other spaces, or another latent model.
     """
     for name in ("observation_space", "action_space"):
-        mine, theirs = getattr(agent, name), getattr(env, name)
+        mine, theirs = getattr(agent, name), _space(env, name)
         if not _alike(mine, theirs):
             raise CheckpointError(
                 f"{source} expects the {name.replace('_', ' ')} {describe(mine)}, the "
@@ -83,7 +102,39 @@ def check_fits(agent: HasSpaces, env: gym.Env[Any, Any], *, source: str) -> None
         )
 
 
-def _alike(mine: spaces.Box, theirs: spaces.Space[Any]) -> bool:
+def _space(env: Environment, name: str) -> spaces.Space[Any]:
+    found: spaces.Space[Any] = getattr(
+        env, f"single_{name}" if isinstance(env, VectorEnv) else name
+    )
+    return found
+
+
+def _vector_fingerprint(env: VectorEnv[Any, Any, Any]) -> str | None:
+    while not hasattr(env, "model_fingerprint") and isinstance(env, VectorWrapper):
+        env = env.env
+    if hasattr(env, "model_fingerprint"):
+        fingerprint: str | None = env.model_fingerprint
+        return fingerprint
+    # Each environment inside may have a model of its own.
+    if not isinstance(env, SyncVectorEnv | AsyncVectorEnv):
+        return None
+    if not all(env.call("has_wrapper_attr", "model_fingerprint")):
+        return None
+    found = set(env.get_attr("model_fingerprint"))
+    if len(found) > 1:
+        raise EnvironmentMismatch(
+            f"The {env.num_envs} environments of a vector must use one latent model, got "
+            f"{len(found)}: make them all with the same checkpoint."
+        )
+    return str(found.pop()) if found != {None} else None
+
+
+def _alike(mine: ActionSpace, theirs: spaces.Space[Any]) -> bool:
+    if isinstance(mine, spaces.Discrete):
+        return isinstance(theirs, spaces.Discrete) and (mine.n, mine.start) == (
+            theirs.n,
+            theirs.start,
+        )
     if not isinstance(theirs, spaces.Box) or mine.shape != theirs.shape:
         return False
     return np.allclose(mine.low, theirs.low) and np.allclose(mine.high, theirs.high)

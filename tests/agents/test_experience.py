@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import gymnasium as gym
@@ -9,6 +10,7 @@ import h5py
 import numpy as np
 import pytest
 from gymnasium import spaces
+from latentwrap_test_envs import counting
 from tests.conftest import make_tiny_model
 
 from latentwrap import SAC, LatentObservation
@@ -47,6 +49,25 @@ def test_the_replay_holds_what_the_wrapper_shows(data: Path, tiny_model: LatentM
         np.testing.assert_allclose(columns["reward"][t], reward, rtol=1e-5)
         latent = following
     assert columns["terminated"].sum() == 0  # a time limit is no termination
+
+
+def test_discrete_actions_are_remembered(tmp_path: Path) -> None:
+    path = tmp_path / "cartpole.h5"
+    collect("CartPole-v1", path, steps=60, seed=4, height=16, width=16)
+    frame = FrameSpec(height=16, width=16, source_height=400, source_width=600)
+    model = make_tiny_model(frame=frame, action_space=spaces.Discrete(2))
+    env = LatentObservation(gym.make("CartPole-v1", render_mode="rgb_array"), model)
+    agent, dataset = SAC(env, seed=0, hidden=(8,), device="cpu"), Dataset(path)
+    assert remember_dataset(agent, env, dataset) == 60
+    columns, _ = agent.replay.state()
+    actions = [dataset.episode(i).actions[:, 0] for i in range(dataset.num_episodes)]
+    assert columns["action"][:, 0].tolist() == np.concatenate(actions).tolist()
+    assert columns["terminated"].sum() == dataset.terminations[:].sum() > 0
+    latent, _ = env.reset(seed=4)
+    for t, action in enumerate(actions[0]):
+        following, *_ = env.step(action)
+        np.testing.assert_allclose(columns["observation"][t], latent, atol=1e-4)
+        latent = following
 
 
 def test_only_the_last_transition_terminates(tiny_model: LatentModel) -> None:
@@ -101,3 +122,39 @@ def test_a_dataset_of_other_actions_is_refused(data: Path, tmp_path: Path) -> No
     collect("CartPole-v1", other, steps=20, height=16, width=16)
     with pytest.raises(DatasetError, match=r"has the action space Discrete\(2\), the model"):
         remember_dataset(agent, env, Dataset(other))
+
+
+KEYS = {"image_keys": ("front", "robot.wrist"), "vector_keys": ("joints", "robot.mode")}
+
+
+def cameras(path: Path, vector_keys: Sequence[str]) -> tuple[Dataset, LatentObservation]:
+    """What two cameras and some vectors gave, and an environment that observes all vectors."""
+    spec = counting("CamerasEnv", lengths=(5, 3, 8), state="none")
+    collect(spec, path, steps=16, seed=4, height=8, width=8, **{**KEYS, "vector_keys": vector_keys})
+    dataset = Dataset(path)
+    model = make_tiny_model(
+        frame=dataset.info.frame,
+        action_space=dataset.info.action.space,
+        vectors=dataset.info.vectors,
+    )
+    return dataset, LatentObservation(gym.make(spec), model, vector_keys=KEYS["vector_keys"])
+
+
+def test_vectors_are_remembered_beside_latents(tmp_path: Path) -> None:
+    dataset, env = cameras(tmp_path / "cameras.h5", KEYS["vector_keys"])
+    agent = SAC(env, seed=0, hidden=(8,), device="cpu")
+    assert remember_dataset(agent, env, dataset) == 16
+    columns, _ = agent.replay.state()
+    latent, _ = env.reset(seed=4)
+    assert latent.shape == (env.model.latent_size + 5,)
+    for t, action in enumerate(dataset.episode(0).actions):
+        np.testing.assert_allclose(columns["observation"][t], latent, atol=1e-4)
+        latent, *_ = env.step(action)
+    np.testing.assert_allclose(columns["next_observation"][4], latent, atol=1e-4)
+
+
+def test_a_dataset_without_the_vectors_is_refused(tmp_path: Path) -> None:
+    dataset, env = cameras(tmp_path / "cameras.h5", ["joints"])
+    agent = SAC(env, seed=0, hidden=(8,), device="cpu")
+    with pytest.raises(DatasetError, match=r"'robot\.mode', .* has none: collect it"):
+        remember_dataset(agent, env, dataset)

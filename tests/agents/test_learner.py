@@ -8,20 +8,30 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from gymnasium import spaces
 from stable_baselines3 import SAC as SB3SAC
 from stable_baselines3.common.utils import polyak_update
 from torch import Tensor
 
 from latentwrap.agents.config import SACConfig
+from latentwrap.agents.continuous import ContinuousActions
 from latentwrap.agents.learner import Learner
 from latentwrap.agents.replay import Batch
 
 OBSERVATIONS, ACTIONS, COUNT = 3, 1, 64
 
 
-def make_learner(**options: object) -> Learner:
+def make_learner(*, actions: int = ACTIONS, seed: int = 0, **options: object) -> Learner:
+    kind = ContinuousActions(spaces.Box(-1, 1, (actions,)))
     config = SACConfig(hidden=(32, 32)).replace(**options)
-    return Learner(OBSERVATIONS, ACTIONS, config, device=torch.device("cpu"), seed=0)
+    return Learner(kind, OBSERVATIONS, config, device=torch.device("cpu"), seed=seed)
+
+
+def next_noise(learner: Learner) -> Tensor:
+    """The noise of the learner's next draw; it stays the next one."""
+    twin = torch.Generator()
+    twin.set_state(learner.noise.get_state())
+    return torch.randn(COUNT, ACTIONS, generator=twin)
 
 
 def make_batch() -> Batch:
@@ -73,13 +83,13 @@ def peer_sample(peer: SB3SAC, observation: Tensor, noise: Tensor) -> tuple[Tenso
 def test_losses_are_those_of_stable_baselines3(peer: SB3SAC) -> None:
     learner, batch = make_learner(initial_temperature=0.7), make_batch()
     copy_into_peer(learner, peer)
-    noise = torch.randn(COUNT, ACTIONS, generator=torch.Generator().manual_seed(9))
+    noise = next_noise(learner)
     with torch.no_grad():
         action, log_prob = peer_sample(peer, batch.next_observation, noise)
         values = torch.cat(peer.critic_target(batch.next_observation, action), 1)
         soft = values.min(1).values - 0.7 * log_prob
         target = batch.reward + (1 - batch.terminated) * 0.99 * soft
-    ours = learner.critic_target(batch, noise)
+    ours = learner.critic_target(batch)
     torch.testing.assert_close(ours, target, rtol=1e-4, atol=1e-4)
 
     q = peer.critic(batch.observation, batch.action)
@@ -87,9 +97,9 @@ def test_losses_are_those_of_stable_baselines3(peer: SB3SAC) -> None:
     expected = sum(torch.nn.functional.mse_loss(values, target[:, None]) for values in q)
     torch.testing.assert_close(learner.critic_loss(batch, ours)[0], expected, rtol=1e-4, atol=1e-5)
 
-    action, log_prob = peer_sample(peer, batch.observation, noise)
+    action, log_prob = peer_sample(peer, batch.observation, next_noise(learner))
     values = torch.cat(peer.critic(batch.observation, action), 1).min(1).values
-    loss, entropy = learner.actor_loss(batch, noise)
+    loss, entropy = learner.actor_loss(batch)
     torch.testing.assert_close(loss, (0.7 * log_prob - values).mean(), rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(entropy, -log_prob.mean(), rtol=1e-4, atol=1e-5)
 
@@ -142,8 +152,7 @@ def test_the_temperature_moves_entropy_towards_its_target(target: float, sign: i
 
 
 def test_the_target_entropy_is_minus_the_number_of_actions() -> None:
-    learner = Learner(3, 4, SACConfig(), device=torch.device("cpu"), seed=0)
-    assert learner.target_entropy == -4.0
+    assert make_learner(actions=4).target_entropy == -4.0
 
 
 def test_a_state_is_a_copy() -> None:
@@ -162,7 +171,7 @@ def test_a_restored_learner_goes_on_bit_for_bit() -> None:
         whole.update(batch)
     for _ in range(3):
         half.update(batch)
-    resumed = Learner(OBSERVATIONS, ACTIONS, SACConfig(hidden=(32, 32)), device=half.device, seed=7)
+    resumed = make_learner(seed=7)
     resumed.restore(half.state())
     for _ in range(3):
         resumed.update(batch)

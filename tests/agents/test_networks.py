@@ -10,11 +10,12 @@ from torch import nn
 from torch.distributions import Independent, Normal, TransformedDistribution
 from torch.distributions.transforms import TanhTransform
 
-from latentwrap.agents.networks import Actor, TwinCritics, initialize, log_tanh_slope
+from latentwrap.agents.continuous import ActionCritics, GaussianActor, log_tanh_slope
+from latentwrap.agents.networks import initialize
 
 
-def make_actor(seed: int = 0) -> Actor:
-    actor = Actor(4, 3, (16, 16), log_std_min=-20, log_std_max=2)
+def make_actor(seed: int = 0) -> GaussianActor:
+    actor = GaussianActor(4, 3, (16, 16), log_std_min=-20, log_std_max=2)
     initialize(actor, torch.Generator().manual_seed(seed))
     return actor
 
@@ -43,7 +44,7 @@ def test_the_slope_of_tanh_is_exact_where_the_plain_formula_is_not() -> None:
 def test_samples_are_in_bounds_and_the_mean_action_is_tanh_of_the_mean() -> None:
     actor, observation = make_actor(), 100 * torch.randn(50, 4)
     assert actor.sample(observation, torch.randn(50, 3)).action.abs().max() <= 1
-    torch.testing.assert_close(actor.mean_action(observation), actor(observation)[0].tanh())
+    torch.testing.assert_close(actor.best(observation), actor(observation)[0].tanh())
 
 
 def test_log_std_is_clamped() -> None:
@@ -56,7 +57,7 @@ def test_log_std_is_clamped() -> None:
 
 
 def test_twin_critics_are_two_ordinary_networks() -> None:
-    critics = TwinCritics(4, 3, (16, 8))
+    critics = ActionCritics(4, 3, (16, 8))
     initialize(critics, torch.Generator().manual_seed(0))
     observation, action = torch.randn(6, 4), torch.rand(6, 3)
     values = critics(observation, action)
@@ -78,7 +79,7 @@ def test_initial_weights_are_torchs_default_from_the_generator_alone() -> None:
     second = make_actor(3).state_dict()
     for name, tensor in first.items():
         torch.testing.assert_close(tensor, second[name], rtol=0, atol=0)
-    wide = TwinCritics(300, 100, (500,))
+    wide = ActionCritics(300, 100, (500,))
     initialize(wide, torch.Generator().manual_seed(0))
     bound = 400**-0.5
     assert wide.layers[0].weight.abs().max() <= bound

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
 import pytest
+from gymnasium import spaces
 from tests.conftest import make_tiny_model
 
 from latentwrap.agents import SAC
 from latentwrap.agents.runs import AgentRun, TrainResult, evaluate_random, train_agent
+from latentwrap.datasets import collect
 from latentwrap.envs import PIXEL_PENDULUM
 from latentwrap.errors import CheckpointError, OutputExists
 from latentwrap.models import save_model
+from latentwrap.pixels import FrameSpec
 from latentwrap.runlog import read_metrics
 
 OPTIONS = {"hidden": (16, 16), "batch_size": 16, "learning_starts": 10}
@@ -81,6 +85,34 @@ def test_a_run_is_not_resumed_with_other_arguments(
     train(tiny_checkpoint, folder, steps=20)
     with pytest.raises(CheckpointError, match=f"another {name} "):
         train(tiny_checkpoint, folder, steps=40, resume=True, **changes)
+
+
+def test_a_run_from_before_an_option_existed_is_resumed(
+    tmp_path: Path, tiny_checkpoint: Path
+) -> None:
+    folder = tmp_path / "run"
+    train(tiny_checkpoint, folder, steps=20)
+    card = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    del card["config"]["entropy_share"]
+    (folder / "run.json").write_text(json.dumps(card), encoding="utf-8")
+    assert train(tiny_checkpoint, folder, steps=30, resume=True).steps == 30
+
+
+def test_an_agent_of_discrete_actions_is_trained_from_pixels_and_resumed(tmp_path: Path) -> None:
+    model, data, folder = tmp_path / "m.safetensors", tmp_path / "data.h5", tmp_path / "run"
+    frame = FrameSpec(height=16, width=16, source_height=400, source_width=600)
+    save_model(model, make_tiny_model(frame=frame, action_space=spaces.Discrete(2)), training={})
+    collect("CartPole-v1", data, steps=40, height=16, width=16)
+    for steps in (30, 45):
+        result = train_agent(
+            "CartPole-v1", model, folder, steps=steps, data=data, options=OPTIONS, device="cpu",
+            evaluate_every=20, evaluation_episodes=1, final_episodes=2, resume=steps > 30,
+        )  # fmt: skip
+        assert result.steps == steps
+    assert set(result.evaluation.lengths) == set(result.evaluation.returns)  # one for each step
+    run = AgentRun(folder)
+    agent = run.load_agent(run.make_env(), best=True)
+    assert agent.action_space == spaces.Discrete(2)
 
 
 def test_each_part_of_a_run_begins_elsewhere(

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
+from gymnasium.vector import SyncVectorEnv
 from stable_baselines3 import SAC as SB3SAC
 from tests.conftest import make_tiny_model
 
@@ -74,6 +75,75 @@ def test_it_learns_an_easy_task_almost_perfectly() -> None:
     assert evaluate_policy(agent, Target(), 50, seed=100).mean > -0.05
 
 
+class Signs(gym.Env[np.ndarray, int]):
+    """One step long: the action that is the sign of the observation earns 1."""
+
+    def __init__(self) -> None:
+        self.observation_space = spaces.Box(-1, 1, (1,))
+        self.action_space = spaces.Discrete(3, start=-1)
+
+    def reset(self, *, seed: int | None = None, options: dict | None = None) -> Any:
+        super().reset(seed=seed)
+        self.sign = int(self.np_random.integers(-1, 2))
+        return np.float32([self.sign * self.np_random.uniform(0.3, 1)]), {}
+
+    def step(self, action: int) -> Any:
+        assert self.action_space.contains(action)
+        return np.zeros(1, np.float32), float(action == self.sign), True, False, {}
+
+
+class Ring(gym.Env[np.ndarray, int]):
+    """Eight places in a ring: each step costs 1 until the first place is reached."""
+
+    def __init__(self) -> None:
+        self.observation_space = spaces.Box(0, 1, (8,))
+        self.action_space = spaces.Discrete(3)
+
+    def reset(self, *, seed: int | None = None, options: dict | None = None) -> Any:
+        super().reset(seed=seed)
+        self.place, self._left = int(self.np_random.integers(1, 8)), 30
+        return np.eye(8, dtype=np.float32)[self.place], {}
+
+    def step(self, action: int) -> Any:
+        self.place, self._left = (self.place + action - 1) % 8, self._left - 1
+        there = self.place == 0
+        return np.eye(8, dtype=np.float32)[self.place], -1.0, there, self._left == 0, {}
+
+
+@pytest.mark.parametrize("num", [1, 4])
+def test_it_finds_the_shortest_ways(num: int) -> None:
+    env = Ring() if num == 1 else SyncVectorEnv([Ring] * num)
+    agent = SAC(env, seed=0, hidden=(32, 32), batch_size=64, learning_rate=3e-3, tau=0.05)
+    agent.learn(600)
+    found = evaluate_policy(agent, Ring(), 40, seed=100).returns
+    ring, shortest = Ring(), []
+    for seed in range(100, 140):
+        ring.reset(seed=seed)
+        shortest.append(-min(ring.place, 8 - ring.place))
+    assert list(found) == shortest
+
+
+def test_discrete_actions_have_the_form_that_the_environment_takes(tmp_path: Path) -> None:
+    agent = SAC(Signs(), seed=0, **QUICK).learn(40)
+    one, _ = agent.predict(np.zeros(1, np.float32))
+    assert agent.action_space.contains(one)
+    observations = np.random.default_rng(0).normal(size=(300, 1)).astype(np.float32)
+    agent.save(tmp_path / "a.safetensors")
+    loaded = SAC.load(tmp_path / "a.safetensors", Signs())
+    drawn, _ = agent.predict(observations)
+    assert drawn.shape == (300,)
+    assert drawn.dtype == np.int64
+    assert set(drawn) == {-1, 0, 1}
+    np.testing.assert_array_equal(loaded.predict(observations)[0], drawn)
+    best = [agent.predict(observations, deterministic=True)[0] for _ in range(2)]
+    np.testing.assert_array_equal(*best)
+    for each in (agent, loaded):
+        for _ in range(10):
+            each.learner.update(each.replay.sample(16, each.learner.device))
+    for name, tensor in agent.learner.state().items():
+        torch.testing.assert_close(loaded.learner.state()[name], tensor, rtol=0, atol=0, msg=name)
+
+
 @pytest.mark.parametrize(("terminates", "share"), [(True, 2 / 3), (False, 1.0)])
 def test_truncation_bootstraps_and_termination_does_not(terminates: bool, share: float) -> None:
     # All states look alike, so Q = 1 + γ · P(goes on) · Q with P = 2/3 or 1, once the entropy
@@ -126,7 +196,7 @@ def test_the_deterministic_action_is_the_mean() -> None:
     observation = np.float32([0.3, -0.2])
     first, _ = agent.predict(observation, deterministic=True)
     np.testing.assert_array_equal(first, agent.predict(observation, deterministic=True)[0])
-    squashed = agent.learner.actor.mean_action(torch.from_numpy(observation)[None])[0].detach()
+    squashed = agent.learner.actor.best(torch.from_numpy(observation)[None])[0].detach()
     np.testing.assert_allclose(first, [3 * squashed[0], 1 + squashed[1]], rtol=1e-5)
 
 
@@ -199,8 +269,11 @@ def test_an_agent_refuses_the_latents_of_another_model(tmp_path: Path, pendulum:
 
 
 def test_other_spaces_are_refused_in_one_sentence() -> None:
-    with pytest.raises(EnvironmentMismatch, match="requires a Box action with finite bounds"):
-        SAC(gym.make("CartPole-v1"))
+    several = Target()
+    for space in (spaces.MultiDiscrete([3, 2]), spaces.MultiBinary(3)):
+        several.action_space = space
+        with pytest.raises(EnvironmentMismatch, match=r"Box or Discrete action.*TransformAction"):
+            SAC(several)
     with pytest.raises(EnvironmentMismatch, match="requires a Box observation"):
         SAC(gym.make("FrozenLake-v1"))
     endless = Target()

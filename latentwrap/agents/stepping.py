@@ -1,0 +1,173 @@
+"""One environment or many side by side, seen as a stream of transitions that truly happened."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.vector import VectorEnv
+
+from latentwrap.agents.callbacks import EpisodeStats
+from latentwrap.agents.spaces import Environment
+from latentwrap.envs.autoreset import Autoreset, autoreset_of
+from latentwrap.errors import EnvironmentMismatch
+from latentwrap.types import AnyArray, BoolArray, FloatArray
+
+
+@dataclass(frozen=True)
+class Played:
+    """A transition that truly happened; what an autoreset shows is none.
+
+    Attributes:
+        number: of the environment, from 0.
+        observation, next_observation: float32 (d,); the latter is the last of its episode where
+            that has ended, never the first of the next one.
+        reward: of the transition.
+        terminated: whether the episode truly ended with it.
+        ended: the episode that it completed, terminated or truncated; else `None`.
+    """
+
+    number: int
+    observation: FloatArray
+    reward: float
+    next_observation: FloatArray
+    terminated: bool
+    ended: EpisodeStats | None
+
+
+class Stepper:
+    """Steps environments and tells real transitions from resets.
+
+    Args:
+        env: a single environment, or a vector of them in any autoreset mode.
+
+    Attributes:
+        num: how many environments there are.
+        observations: what to act on, float32 (num, d).
+        acting: where the next `step` really takes its action, bool (num,); elsewhere a NEXT_STEP
+            environment ignores it and resets.
+
+    Raises:
+        EnvironmentMismatch: the vector names an autoreset mode that does not exist.
+
+    Example:
+        >>> stepper = Stepper(gym.make("CartPole-v1"))
+        >>> stepper.begin(seed=0)
+        >>> [played] = stepper.step(np.array([1]))
+        >>> played.reward, played.ended
+        (1.0, None)
+        >>> stepper.restart()
+    """
+
+    def __init__(self, env: Environment) -> None:
+        self._env: VectorEnv[Any, Any, Any] | _VectorOfOne
+        if isinstance(env, VectorEnv):
+            self._env, self._mode = env, autoreset_of(env)
+        else:
+            self._env, self._mode = _VectorOfOne(env), Autoreset.DISABLED
+        self.num = self._env.num_envs
+
+    def begin(self, seed: int | None) -> None:
+        """Reset every environment; from a seed, the i-th starts from seed + i."""
+        observations, _ = self._env.reset(seed=seed)
+        self.observations = _flat_rows(observations)
+        self.acting: BoolArray = np.ones(self.num, bool)
+        self._over: BoolArray = np.zeros(self.num, bool)
+        self._totals = np.zeros(self.num)
+        self._lengths = np.zeros(self.num, int)
+
+    def step(self, actions: AnyArray) -> list[Played]:
+        """Take an action in every environment, (num, ...).
+
+        Returns:
+            One transition for each environment that acted.
+
+        Raises:
+            EnvironmentMismatch: a SAME_STEP vector lacks the last observation of an episode.
+        """
+        observations, rewards, terminated, truncated, infos = self._env.step(actions)
+        following, acted = _flat_rows(observations), self.acting
+        self._over = acted & (np.asarray(terminated, bool) | np.asarray(truncated, bool))
+        self._totals += np.where(acted, rewards, 0)
+        self._lengths += acted
+        reached = self._reached(following, infos)
+        played = [
+            Played(
+                number=int(i),
+                observation=self.observations[i],
+                reward=float(rewards[i]),
+                next_observation=reached[i],
+                terminated=bool(terminated[i]),
+                ended=self._stats(int(i)) if self._over[i] else None,
+            )
+            for i in np.flatnonzero(acted)
+        ]
+        self._totals[self._over] = self._lengths[self._over] = 0
+        self.observations = following
+        self.acting = ~self._over if self._mode is Autoreset.NEXT_STEP else np.ones(self.num, bool)
+        return played
+
+    def restart(self) -> None:
+        """Reset what has ended, where nobody else does."""
+        if self._mode is not Autoreset.DISABLED or not self._over.any():
+            return
+        observations, _ = self._env.reset(options={"reset_mask": self._over.copy()})
+        begun = _flat_rows(observations)
+        self.observations = np.where(self._over[:, None], begun, self.observations)
+        self._over = np.zeros(self.num, bool)
+
+    def _reached(self, following: FloatArray, infos: Mapping[str, Any]) -> FloatArray:
+        """What each transition led to, (num, d)."""
+        if self._mode is not Autoreset.SAME_STEP or not self._over.any():
+            return following
+        reached = following.copy()
+        for i in map(int, np.flatnonzero(self._over)):
+            reached[i] = _final_observation(infos, i)
+        return reached
+
+    def _stats(self, i: int) -> EpisodeStats:
+        return EpisodeStats(float(self._totals[i]), int(self._lengths[i]))
+
+
+class _VectorOfOne:
+    """A single environment as a vector that resets nothing by itself."""
+
+    def __init__(self, env: gym.Env[Any, Any]) -> None:
+        self._env = env
+        self.num_envs = 1
+
+    def reset(
+        self,
+        *,
+        seed: int | None = None,
+        options: Mapping[str, Any] | None = None,  # noqa: ARG002 - masks the only one
+    ) -> tuple[AnyArray, dict[str, Any]]:
+        observation, _ = self._env.reset(seed=seed)
+        return np.asarray(observation)[None], {}
+
+    def step(
+        self, actions: AnyArray
+    ) -> tuple[AnyArray, AnyArray, BoolArray, BoolArray, dict[str, Any]]:
+        observation, reward, terminated, truncated, _ = self._env.step(actions[0])
+        flags = np.array([[terminated], [truncated]], bool)
+        return np.asarray(observation)[None], np.array([float(reward)]), flags[0], flags[1], {}
+
+
+def _final_observation(infos: Mapping[str, Any], i: int) -> FloatArray:
+    """The last observation of the episode that ended in environment `i`, float32 (d,)."""
+    final = infos.get("final_obs")
+    if final is None or final[i] is None:
+        raise EnvironmentMismatch(
+            "A SAME_STEP vector environment requires infos['final_obs'] when an episode ends, got "
+            "none: use the autoreset mode NEXT_STEP."
+        )
+    return np.asarray(final[i], np.float32).reshape(-1)
+
+
+def _flat_rows(observations: Any) -> FloatArray:
+    """Observations (num, ...) as float32 (num, d), a copy: vectors may reuse their buffers."""
+    rows = np.array(observations, np.float32)
+    return rows.reshape(len(rows), -1)
