@@ -9,8 +9,8 @@ from typing import Any
 
 import h5py
 import numpy as np
-from gymnasium import spaces
 
+from latentwrap.actions import choices
 from latentwrap.datasets import layout
 from latentwrap.datasets.layout import DatasetInfo
 from latentwrap.errors import DatasetError
@@ -185,7 +185,7 @@ def _check_padding(columns: Columns, path: Path) -> None:
 
 def _check_discrete(columns: Columns, info: DatasetInfo, path: Path) -> None:
     """Refuse choices that the action space does not have; a Box is clipped by the model."""
-    low, count = _choices(info.action.space)
+    low, count = choices(info.action.space)
     if count is None:
         return
     known = (columns.actions >= low) & (columns.actions < low + count)
@@ -196,12 +196,3 @@ def _check_discrete(columns: Columns, info: DatasetInfo, path: Path) -> None:
             f"{path} has an action {columns.actions[row].tolist()} in row {row} that its action "
             f"space {info.action.space} does not have: leave such episodes out."
         )
-
-
-def _choices(space: spaces.Space[Any]) -> tuple[Any, Any]:
-    """First choice and number of choices by column of stored actions; `None` for a Box."""
-    if isinstance(space, spaces.Discrete):
-        return space.start, space.n
-    if isinstance(space, spaces.MultiDiscrete):
-        return space.start.reshape(-1), space.nvec.reshape(-1)
-    return 0, 2 if isinstance(space, spaces.MultiBinary) else None

@@ -75,7 +75,20 @@ class ActionSpec:
                 f"An action of {describe(self.space)} has {self.stored_size} finite values, "
                 f"got {actions.tolist()}."
             )
-        return flat.astype(self.stored_dtype)
+        stored: AnyArray = flat.astype(self.stored_dtype)
+        self._check_choices(stored, flat)
+        return stored
+
+    def _check_choices(self, stored: AnyArray, given: AnyArray) -> None:
+        """Refuse what is no choice of a discrete space; a Box is clipped when it is encoded."""
+        first, count = choices(self.space)
+        if count is None:
+            return
+        known = (stored >= first) & (stored < first + count) & (stored == given)
+        if not known.all():
+            raise EnvironmentMismatch(
+                f"An action of {describe(self.space)} is one of its choices, got {given.tolist()}."
+            )
 
     def encode(self, stored: AnyArray) -> FloatArray:
         """What the model sees.
@@ -160,6 +173,19 @@ def describe(space: spaces.Space[Any]) -> str:
     if isinstance(space, spaces.Box) and space.low.size > 4:
         return f"Box of shape {space.shape} in [{space.low.min():g}, {space.high.max():g}]"
     return str(space)
+
+
+def choices(space: spaces.Space[Any]) -> tuple[Any, Any]:
+    """First choice and number of choices by column of stored actions; the latter `None` for a Box.
+
+    >>> choices(spaces.Discrete(3, start=-1))
+    (-1, 3)
+    """
+    if isinstance(space, spaces.Discrete):
+        return int(space.start), int(space.n)
+    if isinstance(space, spaces.MultiDiscrete):
+        return space.start.reshape(-1), space.nvec.reshape(-1)
+    return 0, 2 if isinstance(space, spaces.MultiBinary) else None
 
 
 def scale_to_unit(space: spaces.Box, actions: AnyArray) -> FloatArray:

@@ -11,7 +11,7 @@ PIXEL_PENDULUM = "latentwrap/PixelPendulum-v0"
 LATENT = "latentwrap/Latent-v0"
 
 MAKE_LATENT = "latentwrap.wrappers.registered:make_latent"
-_MAKE_LATENT_VEC = "latentwrap.wrappers.registered:make_latent_vec"
+MAKE_LATENT_VEC = "latentwrap.wrappers.registered:make_latent_vec"
 
 
 def register_environments() -> None:
@@ -52,7 +52,7 @@ def _register_latent(name: str, kwargs: dict[str, Any]) -> None:
     register(
         name,
         entry_point=MAKE_LATENT,
-        vector_entry_point=_MAKE_LATENT_VEC,
+        vector_entry_point=MAKE_LATENT_VEC,
         kwargs=kwargs,
         order_enforce=False,  # the environment inside is checked and its order enforced already
         disable_env_checker=True,

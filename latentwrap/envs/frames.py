@@ -21,6 +21,9 @@ FRAME = "frame"
 VECTORS = "vectors"
 """Keys of what `RenderFrame` observes where there are vectors."""
 
+FRAME_SKIP = "latentwrap_frame_skip"
+"""An attribute of our own: environments have an `action_repeat` or `frame_skip` of theirs."""
+
 
 class Renderer:
     """Renders the current image of an environment.
@@ -174,18 +177,25 @@ class FrameSkip(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
         skip: how often an action is taken; fewer times when the episode ends.
 
     Attributes:
-        action_repeat: likewise; a vector environment is asked for it.
+        latentwrap_frame_skip: how often in all, with those inside; wrappers ask for it.
+
+    Raises:
+        EnvironmentMismatch: a skip below 1.
     """
 
     def __init__(self, env: gym.Env[Any, Any], skip: int) -> None:
+        if skip < 1:
+            raise EnvironmentMismatch(f"FrameSkip requires a skip of at least 1, got {skip}.")
         RecordConstructorArgs.__init__(self, skip=skip)
         super().__init__(env)
-        self.action_repeat = skip
+        self.skip = skip
+        inside = env.get_wrapper_attr(FRAME_SKIP) if env.has_wrapper_attr(FRAME_SKIP) else 1
+        self.latentwrap_frame_skip = skip * int(inside)
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """Take `action` up to `skip` times."""
         total = 0.0
-        for _ in range(self.action_repeat):
+        for _ in range(self.skip):
             observation, reward, terminated, truncated, info = self.env.step(action)
             total += float(reward)
             if terminated or truncated:

@@ -49,13 +49,23 @@ def make_env(env_id: str | EnvSpec, **kwargs: Any) -> gym.Env[Any, Any]:
         env = gym.make(spec, **kwargs)
         # Only an instance tells what the function that makes it offers.
         unasked = not chosen and offered is None and _renders_images(env)
-        return gym.make(spec, render_mode="rgb_array", **kwargs) if unasked else env
+        return _made_anew(env, spec, kwargs) if unasked else env
     except LatentwrapError:
         raise
     except (gym.error.Error, ImportError, TypeError, ValueError) as error:
         raise EnvironmentMismatch(
             f"The environment {spec.id} cannot be made: {first_line(error)}."
         ) from error
+
+
+def _made_anew(env: gym.Env[Any, Any], spec: EnvSpec, kwargs: dict[str, Any]) -> gym.Env[Any, Any]:
+    """With a render mode; as it was where the function that makes it takes none."""
+    try:
+        again = gym.make(spec, render_mode="rgb_array", **kwargs)
+    except TypeError:
+        return env
+    env.close()
+    return again
 
 
 def _import(module: str, env_id: str) -> None:

@@ -38,7 +38,8 @@ class ObservationReader:
     Args:
         space: a Box that is an image, or a Dict that holds images and vectors. Of a Box that is
             no image nothing is taken: the picture is elsewhere.
-        image_keys: which entries of a Dict are images; `None` takes the only one.
+        image_keys: which entries of a Dict are images; `None` takes the only one, and none at all
+            leave the picture elsewhere, also where the observation is an image.
         vector_keys: which entries are vectors.
         layout: where height, width, colours and stacked frames stand in the images, one of
             `latentwrap.pixels.LAYOUTS`; `None` tells it by the shape.
@@ -71,6 +72,11 @@ class ObservationReader:
         vector_keys: Sequence[str] = (),
         layout: str | None = None,
     ) -> None:
+        for name, keys in (("image_keys", image_keys), ("vector_keys", vector_keys)):
+            if isinstance(keys, str) or len(set(keys or ())) < len(keys or ()):
+                raise EnvironmentMismatch(
+                    f"{name} require a list of different names, got {keys!r}."
+                )
         self._images = _find_images(space, image_keys, layout)
         self._vectors = {key: _vector_space(space, key) for key in vector_keys}
         self.cameras = tuple(image.key for image in self._images if image.key is not None)
@@ -95,11 +101,8 @@ class ObservationReader:
         return tuple(found)
 
     def vectors(self, observation: Any) -> FloatArray:
-        """All vectors joined, float32 (V,)."""
-        parts = [
-            np.asarray(spaces.flatten(space, _entry(observation, key)), np.float32).reshape(-1)
-            for key, space in self._vectors.items()
-        ]
+        """All vectors joined, float32 (V,); NaN for one that is `None`."""
+        parts = [_numbers(space, _entry(observation, key)) for key, space in self._vectors.items()]
         return np.concatenate(parts) if parts else np.zeros(0, np.float32)
 
     def bounds(self) -> tuple[FloatArray, FloatArray]:
@@ -121,8 +124,11 @@ def _find_images(
                 f"image_keys require a Dict observation, the environment's is {space}: "
                 "leave image_keys out."
             )
-        named = layout is not None and len(space.shape or ()) >= 2
-        return [_image(space, None, layout)] if named or is_image_space(space) else []
+        if keys is not None:
+            return []
+        sides = len(space.shape or ())
+        pixels = space.dtype == np.uint8 and sides >= 2
+        return [_image(space, None, layout)] if pixels or (layout and sides >= 2) else []
     if keys is None:
         keys = [key for key, entry in _entries(space).items() if is_image_space(entry)]
         if len(keys) > 1:
@@ -139,7 +145,8 @@ def _image(space: gym.Space[Any], key: str | None, layout: str | None) -> _Image
     if found is None or not isinstance(space, spaces.Box):
         raise EnvironmentMismatch(
             f"The observation {'' if key is None else f'{key!r} '}of {space} is no image whose "
-            "layout its shape tells: name its layout, such as CHW or THW."
+            "layout its shape tells: name its layout, such as CHW or THW, or leave it out and take "
+            "the render with image_keys=()."
         )
     check_layout(found, shape)
     return _Image(key, found, shape)
@@ -182,4 +189,16 @@ def _entry(observation: Mapping[str, Any] | None, key: str) -> Any:
     if observation is None or key in observation:
         return None if observation is None else observation[key]
     outer, _, inner = key.partition(".")
+    if not inner or outer not in observation:
+        raise EnvironmentMismatch(
+            f"The observation lacks {key!r}, which its space promises: mend the environment, and "
+            "give None for what was dropped."
+        )
     return _entry(observation[outer], inner)
+
+
+def _numbers(space: gym.Space[Any], value: Any) -> FloatArray:
+    if value is None:
+        return np.full(spaces.flatdim(space), np.nan, np.float32)
+    flat: FloatArray = np.asarray(spaces.flatten(space, value), np.float32).reshape(-1)
+    return flat

@@ -12,6 +12,7 @@ from gymnasium.envs.registration import EnvSpec
 
 from latentwrap.envs.frames import FrameSkip, RenderFrame
 from latentwrap.envs.making import make_env
+from latentwrap.errors import EnvironmentMismatch
 from latentwrap.pixels import DEFAULT_SIZE
 
 
@@ -39,6 +40,12 @@ class FrameEnvMaker:
     layout: str | None = None
     env_kwargs: Mapping[str, Any] = field(default_factory=dict)
     _home: int = field(default_factory=os.getpid)
+
+    def __post_init__(self) -> None:
+        if self.frame_skip < 1:
+            raise EnvironmentMismatch(
+                f"frame_skip requires a number of at least 1, got {self.frame_skip}."
+            )
 
     def __call__(self) -> RenderFrame:
         """Make it."""

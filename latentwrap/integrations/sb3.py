@@ -14,7 +14,7 @@ from latentwrap.types import AnyArray, BoolArray, FloatArray
 from latentwrap.wrappers.diagnosis import INFO
 from latentwrap.wrappers.filter import LatentFilter
 from latentwrap.wrappers.observer import LatentObserver, split_observations
-from latentwrap.wrappers.workers import check_frame_skip, worker_frames
+from latentwrap.wrappers.workers import check_frame_skip, made_frames
 
 try:
     from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
@@ -90,7 +90,7 @@ class VecLatentObservation(VecEnvWrapper):
             image_keys=image_keys,
             vector_keys=vector_keys,
             layout=layout,
-            fitted=worker_frames(workers),
+            made=made_frames(workers),
         )
         self._actions: AnyArray | None = None
         super().__init__(venv, observation_space=self._observer.space)

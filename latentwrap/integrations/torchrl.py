@@ -252,7 +252,7 @@ class LatentTransform(Transform):  # type: ignore[misc] # torchrl need not be in
     def _hand_out(self, belief: Any) -> Tensor:
         raw: Tensor = self.model.latent(belief)
         if not self.normalize or self.model.normalizer is None:
-            return raw
+            return raw.clone()  # of some kinds it is the belief itself
         return torch.from_numpy(self.model.normalizer.normalize(raw.cpu().numpy()))
 
     def _check_started(self, started: Tensor, rows: Tensor) -> None:

@@ -81,6 +81,11 @@ class FrameSpec(Config):
         ) or (self,)
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """Of the cameras, from left to right."""
+        return tuple(camera.name for camera in self.cameras)
+
+    @property
     def shape(self) -> tuple[int, int, int]:
         """Shape of one frame, (height, width, channels)."""
         return self.height, self.width, self.channels

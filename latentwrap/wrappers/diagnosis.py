@@ -21,7 +21,7 @@ INFO = "latentwrap"
 class Diagnosis:
     """What the latest frame of each stream told.
 
-    All are NaN for a stream whose frame was dropped.
+    All are NaN for a stream whose latest frame was dropped.
 
     Attributes:
         reconstruction_error: mean squared error of the frame that the belief expects, pixels in
@@ -54,6 +54,7 @@ def diagnose(
     *,
     begun: BoolArray,
     seen: BoolArray,
+    dropped: BoolArray,
     previous: Diagnosis | None,
 ) -> Diagnosis:
     """Compare beliefs with the frames that they are of.
@@ -64,11 +65,14 @@ def diagnose(
         inputs: what the model was given.
         begun: bool (num,); streams that began an episode.
         seen: bool (num,); streams that went on with a frame.
-        previous: the one before, `None` at first.
+        dropped: bool (num,); streams that went on without one.
+        previous: what holds on for all other streams; `None` at first.
     """
-    errors = _reconstruction_error(model, after, inputs.frames)
-    kl = np.full(len(begun), np.nan, np.float32)
-    std = None if previous is None else np.full_like(previous.belief_std, np.nan)
+    known, num = begun | seen, len(begun)
+    told = _reconstruction_error(model, after, inputs.frames)
+    errors = np.where(known, told, _kept(previous, "reconstruction_error", (num,), dropped))
+    kl = _kept(previous, "kl", (num,), dropped)
+    std: FloatArray | None = None
     for mask, first in ((begun, True), (seen, False)):
         if not mask.any():
             continue
@@ -79,10 +83,22 @@ def diagnose(
         found = model.innovation(belief, action, part.frames, **part.seen)
         kl[mask] = found.kl.cpu().numpy()
         if std is None:
-            std = np.full((len(begun), found.std.shape[1]), np.nan, np.float32)
+            std = _kept(previous, "belief_std", (num, found.std.shape[1]), dropped)
         std[mask] = found.std.cpu().numpy()
-    errors[~(begun | seen)] = np.nan
-    return Diagnosis(errors, kl, np.empty((len(begun), 0), np.float32) if std is None else std)
+    if std is None:
+        std = _kept(previous, "belief_std", (num, 0), dropped)
+    return Diagnosis(errors, kl, std)
+
+
+def _kept(
+    previous: Diagnosis | None, name: str, shape: tuple[int, ...], dropped: BoolArray
+) -> FloatArray:
+    """A new array of what was told before, NaN where nothing is known now."""
+    if previous is None:
+        return np.full(shape, np.nan, np.float32)
+    kept: FloatArray = getattr(previous, name).copy()
+    kept[dropped] = np.nan
+    return kept
 
 
 def _reconstruction_error(model: LatentModel, belief: Any, frames: Tensor) -> FloatArray:

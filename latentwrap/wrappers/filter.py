@@ -101,7 +101,7 @@ class LatentFilter:
 
     def seed(self, seed: int, stream: int = 0) -> None:
         """Restart the noise of one stream; only samples (`deterministic=False`) draw from it."""
-        self._generators[stream].manual_seed(seed)
+        self._generators[stream].manual_seed(seed % 2**63)  # environments take any integer
 
     def reset(
         self, frame: Any, mask: BoolArray | None = None, *, vectors: AnyArray | None = None
@@ -120,7 +120,7 @@ class LatentFilter:
         Raises:
             LatentwrapError: a dropped frame, for nothing is known before the first.
         """
-        begun = np.ones(self.num, bool) if mask is None else np.asarray(mask, bool)
+        begun = self._mask(mask, default=True)
         return self._advance(None, frame, vectors, begun=begun, stepped=np.zeros(self.num, bool))
 
     def step(
@@ -143,7 +143,7 @@ class LatentFilter:
         Returns:
             Latents, a new float32 array (num, d).
         """
-        begun = np.zeros(self.num, bool) if first is None else np.asarray(first, bool)
+        begun = self._mask(first, default=False)
         return self._advance(action, frame, vectors, begun=begun, stepped=~begun)
 
     @torch.inference_mode()
@@ -159,9 +159,12 @@ class LatentFilter:
         """
         belief, latents = self._started(), []
         everyone = np.ones(self.num, bool)
+        # The streams' own noise goes on as if nothing had been imagined.
+        generators = _copied(self._generators)
         for action in actions:
             encoded = self._actions([action] if self.num == 1 else action, everyone)
-            belief = self.model.predict(belief, encoded, self._noise(everyone))
+            noise = self._noise(everyone, generators)
+            belief = self.model.predict(belief, encoded, noise)
             latents.append(self._hand_out(belief, single=False))
         if not latents:
             raise LatentwrapError("imagine requires at least one action, got none.")
@@ -176,12 +179,11 @@ class LatentFilter:
 
     def __getstate__(self) -> dict[str, Any]:
         # torch generators do not pickle; their states do.
-        states = [generator.get_state() for generator in self._generators]
-        return {**self.__dict__, "_generators": states}
+        return {**self.__dict__, "_generators": _states(self._generators)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self._generators = [torch_generator(0).set_state(s) for s in state["_generators"]]
+        self._generators = _restored(state["_generators"])
 
     @torch.inference_mode()
     def _advance(
@@ -206,7 +208,7 @@ class LatentFilter:
         inputs = StreamInputs(
             frames=torch.from_numpy(frames).to(self.model.device),
             actions=self._actions([action] if single else action, stepped),
-            noise=self._noise(moved),
+            noise=self._noise(moved, self._generators),
             vectors=self._vectors(vectors),
         )
         before, model = self._belief, self.model
@@ -229,9 +231,19 @@ class LatentFilter:
                 inputs,
                 begun=begun,
                 seen=stepped & seen,
+                dropped=stepped & ~seen,
                 previous=self.diagnosis,
             )
         return self._hand_out(self._belief, single=single)
+
+    def _mask(self, mask: BoolArray | None, *, default: bool) -> BoolArray:
+        if mask is None:
+            return np.full(self.num, default)
+        if np.shape(mask) != (self.num,):
+            raise LatentwrapError(
+                f"The filter requires a mask of shape ({self.num},), got {np.shape(mask)}."
+            )
+        return np.asarray(mask, bool)
 
     def _keep(self, frames: Frames, mask: BoolArray) -> None:
         """Remember what was seen, in an array of its own: the last one was handed out."""
@@ -269,16 +281,20 @@ class LatentFilter:
                 f"them as an array {shape}, got {None if vectors is None else np.shape(vectors)}."
             )
         raw = np.asarray(vectors, np.float32).reshape(shape)
+        if not np.isfinite(raw).all():
+            raise LatentwrapError(
+                f"The model requires finite vectors {', '.join(model.vector_spec.names)}, got "
+                f"{raw.tolist()}: pass the last ones that were."
+            )
         return torch.from_numpy(model.vector_normalizer.normalize(raw)).to(model.device)
 
-    def _noise(self, moved: BoolArray) -> Tensor | None:
+    def _noise(self, moved: BoolArray, generators: Sequence[torch.Generator]) -> Tensor | None:
         """Noise for the streams that move, each from its own generator; zeros elsewhere."""
         if self.deterministic:
             return None
         noise = torch.zeros(self.num, self.model.noise_size)
         for stream in np.flatnonzero(moved):
-            generator = self._generators[stream]
-            noise[stream] = torch.randn(self.model.noise_size, generator=generator)
+            noise[stream] = torch.randn(self.model.noise_size, generator=generators[int(stream)])
         return noise.to(self.model.device)
 
     def _hand_out(self, belief: Any, *, single: bool) -> FloatArray:
@@ -286,3 +302,15 @@ class LatentFilter:
         normalizer = self.model.normalizer if self.normalize else None
         latents = raw.copy() if normalizer is None else normalizer.normalize(raw)
         return latents[0] if single else latents
+
+
+def _states(generators: Sequence[torch.Generator]) -> list[Tensor]:
+    return [generator.get_state() for generator in generators]
+
+
+def _restored(states: Sequence[Tensor]) -> list[torch.Generator]:
+    return [torch_generator(0).set_state(state) for state in states]
+
+
+def _copied(generators: Sequence[torch.Generator]) -> list[torch.Generator]:
+    return _restored(_states(generators))

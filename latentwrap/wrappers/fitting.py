@@ -54,8 +54,9 @@ class FrameFitter:
         """
         if self._is_fitted(frame):
             return FittedFrames(frame.copy(), np.ones(self._num, bool), single=False)
-        single = self._num == 1 and not _is_batch(frame)
-        rows = [frame] if single else list(frame)
+        batched = self._is_batch(frame)
+        single = self._num == 1 and not batched
+        rows = [frame] if single else list(frame) if batched else []
         if len(rows) != self._num:
             raise LatentwrapError(
                 f"The filter requires one frame {self._spec.shape} for each of {self._num} "
@@ -86,6 +87,11 @@ class FrameFitter:
             panel.check_source(shape, stretch=self._stretch)
         self._checked.add(key)
 
+    def _is_batch(self, frame: Any) -> bool:
+        if isinstance(frame, np.ndarray):
+            return self._num > 1 or frame.ndim >= 4
+        return isinstance(frame, list)
+
     def _is_fitted(self, frame: Any) -> bool:
         shape = (self._num, *self._spec.shape)
         return isinstance(frame, np.ndarray) and (frame.shape, frame.dtype) == (shape, np.uint8)
@@ -102,12 +108,14 @@ class FrameFitter:
 
     def _cameras(self, image: Any) -> tuple[Any, ...]:
         if isinstance(image, Mapping):
-            return tuple(image.get(camera.name) for camera in self._spec.cameras)
+            missing = [name for name in self._spec.names if name not in image]
+            if missing or not self._spec.names:
+                raise LatentwrapError(
+                    f"The filter requires images of {', '.join(self._spec.names) or 'no name'}, "
+                    f"got {', '.join(image)}: one that was dropped is None."
+                )
+            return tuple(image[name] for name in self._spec.names)
         return image if isinstance(image, tuple) else (image,)
-
-
-def _is_batch(frame: Any) -> bool:
-    return isinstance(frame, list) or (isinstance(frame, np.ndarray) and frame.ndim == 4)
 
 
 def _described(frame: Any) -> str:

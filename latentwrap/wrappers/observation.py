@@ -14,11 +14,11 @@ from latentwrap.envs import MAKE_LATENT
 from latentwrap.envs.frames import FrameSkip, Renderer
 from latentwrap.errors import EnvironmentMismatch
 from latentwrap.models import LatentModel
-from latentwrap.pixels import FrameSpec
 from latentwrap.types import AnyArray, FloatArray, Frame
 from latentwrap.wrappers.diagnosis import INFO
 from latentwrap.wrappers.filter import LatentFilter
 from latentwrap.wrappers.observer import LatentObserver
+from latentwrap.wrappers.workers import OneEnvironment, made_frames, repeated
 
 
 class LatentObservation(gym.ObservationWrapper[FloatArray, Any, Any], RecordConstructorArgs):
@@ -111,7 +111,7 @@ class LatentObservation(gym.ObservationWrapper[FloatArray, Any, Any], RecordCons
             diagnostics=diagnostics,
         )
         super().__init__(env)
-        skip = _checked_skip(frame_skip, self.filter.model.frame_skip, env)
+        skip = _checked_skip(frame_skip, self.model.frame_skip, env)
         # Repeated inside, so that the wrapped environment stays what the user passed.
         self._repeated = FrameSkip(env, skip)
         self._rebuilds = recorded is not None
@@ -122,7 +122,7 @@ class LatentObservation(gym.ObservationWrapper[FloatArray, Any, Any], RecordCons
             image_keys=image_keys,
             vector_keys=vector_keys,
             layout=layout,
-            fitted=env.get_wrapper_attr("frame_spec") if _observes_frames(env) else None,
+            made=made_frames(OneEnvironment(env)),
             renderer=Renderer(env),
         )
         self.observation_space = self._observer.space
@@ -152,7 +152,7 @@ class LatentObservation(gym.ObservationWrapper[FloatArray, Any, Any], RecordCons
     @property
     def frame_skip(self) -> int:
         """How often each action is repeated."""
-        return self._repeated.action_repeat
+        return self._repeated.skip
 
     @property
     def frame(self) -> Frame:
@@ -229,17 +229,19 @@ class LatentObservation(gym.ObservationWrapper[FloatArray, Any, Any], RecordCons
 
 
 def _checked_skip(asked: int | None, trained: int, env: gym.Env[Any, Any]) -> int:
-    """What was asked for, or as in the data, unless `FrameSkip` inside does that already."""
-    inside = env.has_wrapper_attr("action_repeat") and env.get_wrapper_attr("action_repeat")
-    usual = 1 if inside == trained else trained
-    skip = usual if asked is None else asked
-    if skip < 1:
-        raise EnvironmentMismatch(f"frame_skip requires a number of at least 1, got {skip}.")
-    return skip
+    """How often to repeat an action: what was asked for, or what `FrameSkip` inside leaves to do.
 
-
-def _observes_frames(env: gym.Env[Any, Any]) -> bool:
-    """Whether `RenderFrame` is the outermost wrapper that changes observations."""
-    return env.has_wrapper_attr("frame_spec") and isinstance(
-        env.get_wrapper_attr("frame_spec"), FrameSpec
-    )
+    Raises:
+        EnvironmentMismatch: a number below 1, or one inside that does not divide the data's.
+    """
+    if asked is not None:
+        if asked < 1:
+            raise EnvironmentMismatch(f"frame_skip requires a number of at least 1, got {asked}.")
+        return asked
+    (inside,) = repeated(OneEnvironment(env))
+    if trained % inside:
+        raise EnvironmentMismatch(
+            f"The checkpoint expects every action to be taken {trained} times, FrameSkip inside "
+            f"takes it {inside} times: take it out, or pass frame_skip=1."
+        )
+    return trained // inside

@@ -3,55 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 
-from latentwrap.envs.frames import FRAME, VECTORS, Renderer
-from latentwrap.envs.observing import ObservationReader
+from latentwrap.envs.frames import Renderer
 from latentwrap.errors import EnvironmentMismatch
-from latentwrap.models import LatentModel
 from latentwrap.models.normalizer import CLIP
 from latentwrap.pixels import FrameSpec
 from latentwrap.types import BoolArray, FloatArray
+from latentwrap.wrappers.choosing import Inputs, choose_inputs
 from latentwrap.wrappers.filter import LatentFilter
 from latentwrap.wrappers.scaling import vector_scale
-
-
-@dataclass(frozen=True)
-class Keys:
-    """Which entries of a Dict observation are used.
-
-    Attributes:
-        images, vectors: their keys; `None` lets the only image be found.
-        joined: the vectors come as one, as `RenderFrame` joins them.
-    """
-
-    images: tuple[str, ...] | None
-    vectors: tuple[str, ...]
-    joined: bool = False
-
-    @classmethod
-    def choose(
-        cls,
-        model: LatentModel,
-        space: gym.Space[Any],
-        images: Sequence[str] | None,
-        vectors: Sequence[str] | None,
-    ) -> Keys:
-        """What was asked for, or else what the model was trained on."""
-        entries = set(space.spaces) if isinstance(space, spaces.Dict) else set()
-        if images is None and vectors is None and entries == {FRAME, VECTORS}:
-            return cls((FRAME,), (VECTORS,), joined=True)
-        cameras = tuple(camera.name for camera in model.frame_spec.cameras)
-        if images is None and entries and cameras:
-            images = cameras
-        if vectors is None:
-            vectors = model.vector_spec.names if entries else ()
-        return cls(None if images is None else tuple(images), tuple(vectors))
+from latentwrap.wrappers.workers import MadeFrames
 
 
 class LatentObserver:
@@ -64,7 +30,7 @@ class LatentObserver:
             data, or the only image.
         vector_keys: entries of a Dict to append; `None` takes those of the pretraining data.
         layout: of the images; `None` tells it by their shape.
-        fitted: the frames that `RenderFrame` makes in the workers; `None` where it does not.
+        made: what `RenderFrame` observes, where it is there.
         renderer: of the one environment, where observations hold no image.
 
     Attributes:
@@ -83,19 +49,22 @@ class LatentObserver:
         image_keys: Sequence[str] | None = None,
         vector_keys: Sequence[str] | None = None,
         layout: str | None = None,
-        fitted: FrameSpec | None = None,
+        made: MadeFrames | None = None,
         renderer: Renderer | None = None,
     ) -> None:
-        self._filter, self._fitted, self._renderer = latents, fitted is not None, renderer
-        model = latents.model
-        keys = Keys.choose(model, space, image_keys, vector_keys)
-        self._reader = ObservationReader(
-            space, image_keys=keys.images, vector_keys=keys.vectors, layout=layout
+        self._filter, self._renderer = latents, renderer
+        self._inputs = choose_inputs(
+            latents.model,
+            space,
+            image_keys=image_keys,
+            vector_keys=vector_keys,
+            layout=layout,
+            made=made,
         )
-        _check_images(latents, self._reader, fitted, space, renderer)
-        self._scale = vector_scale(model, self._reader, joined=keys.joined)
-        self.vector_names = model.vector_spec.names if keys.joined else keys.vectors
-        size = self._reader.vector_spec.size
+        _check_images(latents, self._inputs, made, space, renderer)
+        self._scale = vector_scale(latents.model, self._inputs)
+        self.vector_names = self._inputs.vector_spec.names
+        size = self._inputs.vector_spec.size
         self._vectors = np.zeros((latents.num, size), np.float32)
         bound = CLIP if latents.normalize else np.inf
         self.space = spaces.Box(-bound, bound, (latents.latent_size + size,), np.float32)
@@ -117,7 +86,7 @@ class LatentObserver:
             for row, c in zip(split_observations(observations, num), chosen, strict=True)
         ]
         frames = [self._images(row) if c else None for row, c in zip(rows, chosen, strict=True)]
-        vectors = self._read_vectors(rows)
+        vectors = self._read_vectors(rows, chosen)
         return self._append(self._filter.reset(frames, mask, vectors=vectors))
 
     def step(
@@ -137,7 +106,8 @@ class LatentObserver:
             return self._filter.step(actions, observations, first=first)
         rows = split_observations(observations, self._filter.num)
         frames = [self._images(row) for row in rows]
-        vectors = self._read_vectors(rows)
+        begun = np.zeros(self._filter.num, bool) if first is None else first
+        vectors = self._read_vectors(rows, begun)
         return self._append(self._filter.step(actions, frames, first=first, vectors=vectors))
 
     def compose(self, latents: FloatArray, vectors: FloatArray) -> FloatArray:
@@ -154,23 +124,37 @@ class LatentObserver:
             isinstance(observations, np.ndarray)
             and observations.dtype == np.uint8
             and observations.shape[1:] == self._filter.model.frame_spec.shape
-            and not (self._reader.cameras or self._vectors.shape[1])
+            and not (self._inputs.reader.cameras or self._vectors.shape[1])
         )
 
     def _images(self, observation: Any) -> Any:
-        if not self._reader.shapes:
+        if not self._inputs.reader.shapes:
             return None if self._renderer is None else (self._renderer(),)
-        images = self._reader.images(observation)
+        images = self._inputs.reader.images(observation)
         # What was fitted already is handed on as one frame, not as the camera's own image.
-        return images[0] if images is not None and self._fitted else images
+        return images[0] if images is not None and self._inputs.fitted else images
 
-    def _read_vectors(self, rows: Sequence[Any]) -> FloatArray:
-        """Of every environment; those without an observation keep their last."""
-        if self._vectors.shape[1]:
-            self._vectors = self._vectors.copy()
-            for stream, row in enumerate(rows):
-                if row is not None:
-                    self._vectors[stream] = self._reader.vectors(row)
+    def _read_vectors(self, rows: Sequence[Any], begun: BoolArray) -> FloatArray:
+        """Of every environment; what is missing or not finite keeps its last value.
+
+        Raises:
+            EnvironmentMismatch: something is missing where an episode begins.
+        """
+        if not self._vectors.shape[1]:
+            return self._vectors
+        self._vectors = self._vectors.copy()
+        for stream, row in enumerate(rows):
+            if row is None:
+                continue
+            read = self._inputs.vectors(row)
+            known = np.isfinite(read)
+            if begun[stream] and not known.all():
+                raise EnvironmentMismatch(
+                    f"The first observation of an episode requires finite vectors "
+                    f"{', '.join(self.vector_names)}, got {read.tolist()}: mend or wrap the "
+                    "environment."
+                )
+            self._vectors[stream, known] = read[known]
         return self._vectors
 
     def _append(self, latents: FloatArray) -> FloatArray:
@@ -183,21 +167,21 @@ class LatentObserver:
 
 def _check_images(
     latents: LatentFilter,
-    reader: ObservationReader,
-    fitted: FrameSpec | None,
+    inputs: Inputs,
+    made: MadeFrames | None,
     space: gym.Space[Any],
     renderer: Renderer | None,
 ) -> None:
     spec = latents.model.frame_spec
-    if fitted is not None:
-        if fitted.shape != spec.shape:
+    if made is not None:
+        if made.frames.shape != spec.shape:
             raise EnvironmentMismatch(
                 f"The checkpoint expects frames of shape {spec.shape}, RenderFrame makes them "
-                f"{fitted.shape}: give it the height, width and grey of the checkpoint."
+                f"{made.frames.shape}: give it the height, width and grey of the checkpoint."
             )
-        return latents.fitter.check(_source_shapes(fitted))
-    if reader.shapes:
-        return latents.fitter.check(reader.shapes)
+        return latents.fitter.check(_source_shapes(made.frames))
+    if inputs.reader.shapes:
+        return latents.fitter.check(inputs.reader.shapes)
     if renderer is None:
         raise EnvironmentMismatch(
             f"Several environments require images in their observations, got {space}: wrap each "

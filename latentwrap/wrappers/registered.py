@@ -49,6 +49,7 @@ def make_latent_vec(
     autoreset_mode: Any = None,
     env_kwargs: Mapping[str, Any] | None = None,
     render_mode: str | None = None,
+    max_episode_steps: int | None = None,
     **options: Any,
 ) -> VectorLatentObservation:
     """Several of them, with one call of the model: `gymnasium.make_vec("latentwrap/Latent-v0", …)`.
@@ -62,6 +63,7 @@ def make_latent_vec(
         autoreset_mode: Gymnasium's; `None` is its NEXT_STEP.
         env_kwargs: passed on to the environments inside.
         render_mode: likewise; `None` takes `rgb_array` where it is offered.
+        max_episode_steps: likewise; `None` takes the environment's own.
         options: as of `LatentObservation`.
 
     Raises:
@@ -74,7 +76,8 @@ def make_latent_vec(
     image_keys = options.pop("image_keys", None) or tuple(c.name for c in frame.cameras) or None
     vector_keys = options.pop("vector_keys", None)
     skip = options.pop("frame_skip", None)
-    chosen = {} if render_mode is None else {"render_mode": render_mode}
+    limits = {"render_mode": render_mode, "max_episode_steps": max_episode_steps}
+    chosen = {name: value for name, value in limits.items() if value is not None}
     make = FrameEnvMaker(
         find_spec(env_id),
         model.frame_skip if skip is None else skip,

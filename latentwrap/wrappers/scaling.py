@@ -4,41 +4,36 @@ from __future__ import annotations
 
 import numpy as np
 
-from latentwrap.envs.observing import ObservationReader
 from latentwrap.errors import EnvironmentMismatch
 from latentwrap.models import LatentModel, LatentNormalizer
+from latentwrap.wrappers.choosing import Inputs
 
 
-def vector_scale(
-    model: LatentModel, reader: ObservationReader, *, joined: bool = False
-) -> LatentNormalizer:
-    """Mean and scale of the vectors that a reader finds.
+def vector_scale(model: LatentModel, inputs: Inputs) -> LatentNormalizer:
+    """Mean and scale of the vectors that are used.
 
     The statistics are those of the pretraining data. A vector that the data did not have is
     scaled by its bounds to [-1, 1].
 
     Args:
         model: trained on some vectors, perhaps none.
-        reader: finds vectors in observations.
-        joined: they come as one, in the order of the pretraining data.
+        inputs: says which are used.
 
     Raises:
         EnvironmentMismatch: a vector has another size than in the data, or neither statistics nor
-            finite bounds; or the model sees vectors that are not read.
+            finite bounds; or the model sees vectors that are not used.
     """
-    known, found = model.vector_spec, reader.vector_spec
-    if joined and known.size == found.size and model.vector_normalizer is not None:
-        return model.vector_normalizer
-    if model.sees_vectors and found.names != known.names:
+    known, used = model.vector_spec, inputs.vector_spec
+    if model.sees_vectors and used.names != known.names:
         raise EnvironmentMismatch(
             f"The model sees the vectors {', '.join(known.names)}, got vector_keys "
-            f"{found.names}: name those, in this order."
+            f"{used.names}: name those, in this order."
         )
-    low, high = (bound.astype(np.float64) for bound in reader.bounds())
+    low, high = (bound.astype(np.float64) for bound in inputs.bounds())
     bounded = np.isfinite(low) & np.isfinite(high)
     low, high = np.where(bounded, low, 0), np.where(bounded, high, 0)
     mean, std = (low + high) / 2, (high - low) / 2
-    for name, where in found.slices.items():
+    for name, where in used.slices.items():
         if name in known.names and model.vector_normalizer is not None:
             there = known.slices[name]
             if there.stop - there.start != where.stop - where.start:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
+from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector import VectorEnv, VectorWrapper
 
+from latentwrap.envs import MAKE_LATENT_VEC
 from latentwrap.envs.autoreset import Autoreset, autoreset_of
 from latentwrap.errors import EnvironmentMismatch
 from latentwrap.models import LatentModel
@@ -17,7 +20,7 @@ from latentwrap.types import AnyArray, BoolArray, FloatArray
 from latentwrap.wrappers.diagnosis import INFO, Diagnosis
 from latentwrap.wrappers.filter import LatentFilter
 from latentwrap.wrappers.observer import LatentObserver, split_observations
-from latentwrap.wrappers.workers import GymnasiumWorkers, check_frame_skip, worker_frames
+from latentwrap.wrappers.workers import GymnasiumWorkers, check_frame_skip, made_frames
 
 
 class VectorLatentObservation(VectorWrapper):
@@ -109,12 +112,21 @@ class VectorLatentObservation(VectorWrapper):
             image_keys=image_keys,
             vector_keys=vector_keys,
             layout=layout,
-            fitted=worker_frames(workers),
+            made=made_frames(workers),
         )
         self._autoreset = autoreset_of(env)
         self._ended = np.zeros(env.num_envs, bool)
         self.single_observation_space = self._observer.space
         self.observation_space = gym.vector.utils.batch_space(self._observer.space, env.num_envs)
+
+    @property
+    def spec(self) -> EnvSpec | None:  # type: ignore[override] # as gymnasium's own wrappers do
+        """What rebuilds it with `gymnasium.make_vec`, if that made it by a registered id."""
+        spec, checkpoint = copy.deepcopy(self.env.spec), self.model.checkpoint
+        if spec is None or spec.vector_entry_point != MAKE_LATENT_VEC or checkpoint is None:
+            return None
+        spec.kwargs["ckpt"] = checkpoint.path
+        return spec
 
     @property
     def model(self) -> LatentModel:
@@ -177,7 +189,8 @@ class VectorLatentObservation(VectorWrapper):
         Returns:
             float32 (num_envs, T, d), without vectors.
         """
-        return self.filter.imagine(actions)
+        imagined = self.filter.imagine(actions)
+        return imagined if self.num_envs > 1 else imagined[None]
 
     def compose(self, latents: FloatArray, vectors: FloatArray) -> FloatArray:
         """What is observed for raw latents (N, d) and vectors (N, V)."""

@@ -1,21 +1,40 @@
-"""What a wrapper must know of environments that run elsewhere."""
+"""What a wrapper must know of environments, also of those that run elsewhere."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
+import gymnasium as gym
 from gymnasium.vector import VectorEnv
 
+from latentwrap.envs.frames import FRAME_SKIP
 from latentwrap.errors import EnvironmentMismatch
 from latentwrap.pixels import FrameSpec
+from latentwrap.vectors import VectorSpec
 
 
 class Workers(Protocol):
-    """Asks every environment of a vector."""
+    """Asks every environment."""
 
     def attributes(self, name: str) -> Sequence[Any] | None:
         """The attribute of each environment; `None` where they have none or cannot be asked."""
+
+
+class OneEnvironment:
+    """A single environment.
+
+    Args:
+        env: it.
+    """
+
+    def __init__(self, env: gym.Env[Any, Any]) -> None:
+        self._env = env
+
+    def attributes(self, name: str) -> Sequence[Any] | None:
+        """Its own."""
+        return [self._env.get_wrapper_attr(name)] if self._env.has_wrapper_attr(name) else None
 
 
 class GymnasiumWorkers:
@@ -37,11 +56,25 @@ class GymnasiumWorkers:
         return values
 
 
-def worker_frames(workers: Workers) -> FrameSpec | None:
-    """The frames that `latentwrap.RenderFrame` makes in the workers; `None` if it is not there."""
-    specs = workers.attributes("frame_spec")
-    found = specs[0] if specs else None
-    return found if isinstance(found, FrameSpec) else None
+@dataclass(frozen=True)
+class MadeFrames:
+    """What `latentwrap.RenderFrame` observes."""
+
+    frames: FrameSpec
+    vectors: VectorSpec
+
+
+def made_frames(workers: Workers) -> MadeFrames | None:
+    """What `latentwrap.RenderFrame` observes in the environments; `None` if it is not there."""
+    frames, vectors = workers.attributes("frame_spec"), workers.attributes("vector_spec")
+    if not frames or not vectors or not isinstance(frames[0], FrameSpec):
+        return None
+    return MadeFrames(frames[0], vectors[0])
+
+
+def repeated(workers: Workers) -> Sequence[int]:
+    """How often each environment repeats an action by `latentwrap.FrameSkip`."""
+    return workers.attributes(FRAME_SKIP) or [1]
 
 
 def check_frame_skip(workers: Workers, trained: int, *, declared: int | None) -> None:
@@ -57,8 +90,8 @@ def check_frame_skip(workers: Workers, trained: int, *, declared: int | None) ->
     """
     if declared is not None:
         return
-    found = workers.attributes("action_repeat") or [1]
-    if any(repeat != trained for repeat in found):
+    found = repeated(workers)
+    if any(skip != trained for skip in found):
         raise EnvironmentMismatch(
             f"The checkpoint expects every action to be taken {trained} times, the environments "
             f"take it {found[0]} times: wrap each in latentwrap.FrameSkip(env, {trained}) where "

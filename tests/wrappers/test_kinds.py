@@ -162,7 +162,7 @@ def test_other_cameras_are_refused() -> None:
     with pytest.raises(LatentwrapError, match="expects the images of hand, front, got 1"):
         LatentObservation(Noise(image(20, 20, 3)), model)
     with pytest.raises(
-        EnvironmentMismatch, match="aspect ratio 20:20, the environment gives 20:10"
+        EnvironmentMismatch, match="cameras hand, front from left to right, got front, hand"
     ):
         LatentObservation(Noise(ROBOT), model, image_keys=["front", "hand"])
 
@@ -311,9 +311,145 @@ def test_a_model_that_sees_vectors_is_given_them() -> None:
         LatentFilter(model).reset((np.zeros((20, 20, 3)), np.zeros((10, 20, 3))))
 
 
-def test_frame_skip_inside_is_not_repeated() -> None:
-    model = make_tiny_model(frame=FRAME, action_space=BOX, frame_skip=3)
-    env = LatentObservation(FrameSkip(Noise(image(SIDE, SIDE, 3)), 3), model)
+@pytest.mark.parametrize("inside", [(), (4,), (2,), (2, 2)])
+def test_frame_skip_inside_is_not_repeated(inside: tuple[int, ...]) -> None:
+    model = make_tiny_model(frame=FRAME, action_space=BOX, frame_skip=4)
+    env: gym.Env = Noise(image(SIDE, SIDE, 3))
+    for skip in inside:
+        env = FrameSkip(env, skip)
+    env = LatentObservation(env, model)
     env.reset(seed=0)
-    assert env.step(np.zeros(1, np.float32))[2] is False
-    assert env.unwrapped.steps == 3
+    env.step(np.zeros(1, np.float32))
+    assert env.unwrapped.steps == 4
+
+
+def test_a_frame_skip_inside_that_does_not_divide_the_datas_is_refused() -> None:
+    model = make_tiny_model(frame=FRAME, action_space=BOX, frame_skip=4)
+    with pytest.raises(EnvironmentMismatch, match="FrameSkip inside takes it 3 times"):
+        LatentObservation(FrameSkip(Noise(image(SIDE, SIDE, 3)), 3), model)
+    with pytest.raises(EnvironmentMismatch, match="at least 1, got 0"):
+        FrameSkip(Noise(image(SIDE, SIDE, 3)), 0)
+
+
+BOTH = VectorSpec(names=("joints", "gripper"), sizes=(3, 1))
+
+
+@pytest.mark.parametrize("keys", [None, ["gripper", "joints"], ["gripper"], ["joints"], []])
+@pytest.mark.parametrize("framed", [["joints", "gripper"], ["gripper", "joints"]])
+def test_vectors_are_known_by_name_inside_render_frame_too(
+    keys: list[str] | None, framed: list[str]
+) -> None:
+    model = make_tiny_model(frame=CAMERAS, action_space=BOX, vectors=BOTH)
+    expected = play(LatentObservation(Noise(ROBOT), model, vector_keys=keys))
+
+    def make() -> gym.Env:
+        cameras = ["hand", "front"]
+        return RenderFrame(
+            Noise(ROBOT), height=SIDE, width=SIDE, image_keys=cameras, vector_keys=framed
+        )
+
+    single = LatentObservation(make(), model, vector_keys=keys)
+    np.testing.assert_array_equal(play(single), expected)
+    assert len(single.vector_names) == (2 if keys is None else len(keys))
+    envs = VectorLatentObservation(gym.vector.SyncVectorEnv([make]), model, vector_keys=keys)
+    np.testing.assert_allclose(envs.reset(seed=0)[0][0], expected[0], atol=1e-4)
+
+
+def test_vectors_out_of_order_never_reach_a_model_that_sees_them() -> None:
+    model = make_tiny_model(frame=CAMERAS, action_space=BOX, vectors=BOTH, sees_vectors=True)
+    keys = {"image_keys": ["hand", "front"], "vector_keys": ["gripper", "joints"]}
+    framed = RenderFrame(Noise(ROBOT), height=SIDE, width=SIDE, **keys)
+    expected = play(LatentObservation(Noise(ROBOT), model))
+    np.testing.assert_array_equal(play(LatentObservation(framed, model)), expected)
+    with pytest.raises(EnvironmentMismatch, match="name those, in this order"):
+        LatentObservation(framed, model, vector_keys=["gripper", "joints"])
+
+
+def test_cameras_out_of_order_are_refused_inside_render_frame_too() -> None:
+    model = make_tiny_model(frame=CAMERAS, action_space=BOX)
+    framed = RenderFrame(Noise(ROBOT), height=SIDE, width=SIDE, image_keys=["front", "hand"])
+    with pytest.raises(EnvironmentMismatch, match="from left to right, got front, hand"):
+        LatentObservation(framed, model)
+
+
+def test_a_vector_that_is_missing_keeps_its_last_value() -> None:
+    model = make_tiny_model(frame=CAMERAS, action_space=BOX, vectors=BOTH, sees_vectors=True)
+    env = LatentObservation(Holes(ROBOT), model, normalize=False)
+    first, _ = env.reset(seed=0)
+    second, *_ = env.step(np.zeros(1, np.float32))
+    assert second[-4] != first[-4]
+    assert second[-3] == first[-3]  # NaN there
+    third, *_ = env.step(np.zeros(1, np.float32))  # no joints at all
+    np.testing.assert_array_equal(third[-4:-1], second[-4:-1])
+    assert np.isfinite(third).all()
+    with pytest.raises(EnvironmentMismatch, match="first observation of an episode requires"):
+        env.reset(seed=1)
+
+
+class Holes(Noise):
+    """Its joints are partly NaN at step 1, missing at step 2, and NaN where it is seeded by 1."""
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        observation, info = super().reset(seed=seed)
+        if seed == 1:
+            observation["joints"][0] = np.nan
+        return observation, info
+
+    def step(self, action: Any) -> Any:
+        observation, *outcome = super().step(action)
+        if self.steps == 1:
+            observation["joints"][1] = np.nan
+        if self.steps == 2:
+            observation["joints"] = None
+        return observation, *outcome
+
+
+def test_a_camera_that_is_not_named_is_no_dropped_frame() -> None:
+    model = make_tiny_model(frame=CAMERAS, action_space=BOX)
+    images = {"hand": np.zeros((20, 20, 3)), "front": np.zeros((10, 20, 3))}
+    filter_ = LatentFilter(model)
+    filter_.reset(images)
+    with pytest.raises(LatentwrapError, match="requires images of hand, front, got hand, frnt"):
+        filter_.step(np.zeros(1), {"hand": images["hand"], "frnt": images["front"]})
+
+
+def test_an_undecided_layout_is_not_rendered_instead() -> None:
+    env = Noise(image(9, 20, 20))
+    env.render_mode = "rgb_array"
+    model = make_tiny_model(frame=FRAME, action_space=BOX)
+    with pytest.raises(EnvironmentMismatch, match="name its layout"):
+        LatentObservation(env, model)
+    LatentObservation(env, model, image_keys=())
+
+
+def test_imagining_moves_nothing() -> None:
+    model = make_tiny_model(frame=FRAME, action_space=BOX)
+    latents = []
+    for imagines in (False, True):
+        env = LatentObservation(Noise(image(SIDE, SIDE, 3)), model, deterministic=False)
+        env.reset(seed=0)
+        if imagines:
+            actions = np.zeros((3, 1), np.float32)
+            np.testing.assert_array_equal(env.imagine(actions), env.imagine(actions))
+        latents.append(env.step(np.zeros(1, np.float32))[0])
+    np.testing.assert_array_equal(*latents)
+
+
+@pytest.mark.parametrize("seed", [2**63, 2**64 + 3])
+def test_seeds_may_be_of_any_size(seed: int) -> None:
+    model = make_tiny_model(frame=FRAME, action_space=BOX)
+    LatentObservation(Noise(image(SIDE, SIDE, 3)), model).filter.seed(seed)
+
+
+@pytest.mark.parametrize(
+    ("mistake", "message"),
+    [
+        (lambda f: f.step(np.zeros((2, 1)), None), "one frame .* for each of 2 streams, got None"),
+        (lambda f: f.reset([np.zeros((SIDE, SIDE, 3))]), "for each of 2 streams, got 1 frames"),
+        (lambda f: f.reset(np.zeros((2, SIDE, SIDE, 3)), [True]), r"mask of shape \(2,\)"),
+    ],
+)
+def test_mistakes_with_streams_are_one_sentence(mistake: Any, message: str) -> None:
+    filter_ = LatentFilter(make_tiny_model(frame=FRAME, action_space=BOX), num=2)
+    with pytest.raises(LatentwrapError, match=message):
+        mistake(filter_)

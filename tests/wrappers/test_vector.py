@@ -181,6 +181,31 @@ def test_diagnostics_come_as_gymnasium_lays_out_infos() -> None:
     assert set(info["latentwrap"]) == {"reconstruction_error", "kl", "belief_std"}
 
 
+def test_diagnostics_of_others_outlive_an_end() -> None:
+    model = model_of_counting()
+    makers = [lambda: counting((2,)), lambda: counting((9,))]
+    envs = VectorLatentObservation(
+        SyncVectorEnv(makers, autoreset_mode=AutoresetMode.SAME_STEP), model, diagnostics=True
+    )
+    alone = LatentObservation(counting((9,)), model, diagnostics=True)
+    envs.reset(seed=[0, 1])
+    alone.reset(seed=1)
+    for _ in range(5):
+        infos = envs.step(np.zeros((2, 2), np.float32))[-1]
+        info = alone.step(np.zeros(2, np.float32))[-1]
+        for name, value in info["latentwrap"].items():
+            found = infos["latentwrap"][name]
+            assert np.isfinite(found).all()
+            np.testing.assert_allclose(found[1], value, rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("num", [1, 2])
+def test_what_is_imagined_has_an_axis_of_environments(num: int) -> None:
+    envs = VectorLatentObservation(vector(num=num), model_of_counting())
+    envs.reset(seed=0)
+    assert envs.imagine(np.zeros((4, num, 2))).shape == (num, 4, 8)
+
+
 def registered(path: Path, **arguments: Any) -> VectorLatentObservation:
     envs = gym.make_vec(LATENT, env_id=PIXEL_PENDULUM, ckpt=str(path), **arguments)
     assert isinstance(envs, VectorLatentObservation)
@@ -195,6 +220,21 @@ def test_the_registered_vector_gives_the_latents_of_the_single(tiny_checkpoint: 
         np.testing.assert_allclose(env.reset(seed=3 + stream)[0], latents[stream], atol=1e-4)
     rebuilt = gym.make_vec(envs.spec)
     np.testing.assert_array_equal(rebuilt.reset(seed=3)[0], latents)
+
+
+def test_its_spec_rebuilds_it_from_anywhere(
+    tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tiny_checkpoint.parent)
+    envs = registered(Path(tiny_checkpoint.name), num_envs=2, max_episode_steps=3)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    rebuilt = gym.make_vec(envs.spec)
+    np.testing.assert_array_equal(rebuilt.reset(seed=3)[0], envs.reset(seed=3)[0])
+    for _ in range(3):
+        truncated = rebuilt.step(rebuilt.action_space.sample())[3]
+    assert truncated.all()
+    assert VectorLatentObservation(vector(), model_of_counting()).spec is None
 
 
 def test_workers_must_be_of_a_known_kind(tiny_checkpoint: Path) -> None:
