@@ -156,8 +156,8 @@ def test_an_interrupted_collection_goes_on_with_the_same_keys_alone(path: Path) 
         ({"image_keys": ["side"]}, EnvironmentMismatch, "holds no 'side'"),
         ({"vector_keys": ["force"]}, EnvironmentMismatch, "holds no 'force'"),
         ({"layout": "WHC"}, PixelError, "no image layout 'WHC'"),
-        ({"vector_keys": ["joints", "joints"]}, DatasetError, "own, got 'joints' twice"),
-        ({"image_keys": ["front", "front"]}, DatasetError, "own, got 'front' twice"),
+        ({"vector_keys": ["joints", "joints"]}, EnvironmentMismatch, "list of different names"),
+        ({"image_keys": ["front", "front"]}, EnvironmentMismatch, "list of different names"),
     ],
 )
 def test_keys_that_cannot_be_are_refused_before_anything_is_written(
