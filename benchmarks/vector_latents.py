@@ -40,9 +40,9 @@ def main() -> None:
     parser.add_argument("--num-envs", type=int, default=16)
     parser.add_argument("--model", type=Path, help="A checkpoint; one is made where none is given.")
     parser.add_argument("--env-id", default="CarRacing-v3", help="Of the workers.")
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, help="Of torch; 2, and 1 beside workers.")
     arguments = parser.parse_args()
-    set_threads(arguments.threads)
+    set_threads(arguments.threads or (2 if arguments.what == "batch" else 1))
     with tempfile.TemporaryDirectory() as folder:
         env_id = PIXEL_PENDULUM if arguments.what == "batch" else arguments.env_id
         model = arguments.model or brief_model(env_id, Path(folder))
