@@ -27,7 +27,9 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The interpreter of a venv that has the wheel, and all else from this environment."""
     folder = tmp_path_factory.mktemp("wheel")
     source = folder / "source"
-    ignored = shutil.ignore_patterns(".git", ".venv", ".*_cache", "runs", "build", "*.egg-info")
+    ignored = shutil.ignore_patterns(
+        ".git", ".venv", ".nox", ".*cache", "runs", "build", "*.egg-info"
+    )
     shutil.copytree(ROOT, source, symlinks=True, ignore=ignored)
     run(sys.executable, "-m", "build", "--wheel", "--no-isolation", cwd=source)
     venv.create(folder / "venv", with_pip=False)
