@@ -1,10 +1,12 @@
 # `make demo` solves a pixel task from nothing; `make test` runs the tests; `make integrations` runs
-# latentwrap in each RL library, in environments of their own. Each makes .venv when there is none.
-# PYTHON chooses the interpreter that makes it.
+# latentwrap in each RL library, in environments of their own, and `make integration-sbx` in one. Each
+# makes .venv when there is none. PYTHON chooses the interpreter that makes it.
 
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+LIBRARIES := $(patsubst integrations/%/requirements.txt,%,$(wildcard integrations/*/requirements.txt))
 
 .PHONY: demo test lint types check integrations clean
 
@@ -23,8 +25,10 @@ types: .venv/.dev
 
 check: lint types test
 
-integrations: .venv/.dev
-	$(BIN)/nox $(NOX)
+integrations: $(LIBRARIES:%=integration-%)
+
+integration-%: .venv/.dev
+	$(BIN)/nox -s $*
 
 .venv/.user: pyproject.toml constraints.txt | .venv/bin/python
 	$(INSTALL) -e '.[all]'
