@@ -112,10 +112,13 @@ def _main_figures(quality: QualityReport) -> dict[str, Any]:
 def _frame_words(loaded: LatentModel) -> list[object]:
     """What makes `collect` write frames as the model has them."""
     spec = loaded.frame_spec
-    size: list[object] = ["--size", f"{spec.height}x{spec.width}"]
+    size: list[object] = ["--size", f"{spec.height}x{spec.panels[0].width}"]
     grey = ["--grey"] if spec.source_channels else []
     skip = ["--frame-skip", loaded.frame_skip] if loaded.frame_skip > 1 else []
-    return [*size, *grey, *skip]
+    images = [word for name in spec.names for word in ("--image-key", name)]
+    vectors = [word for name in loaded.vector_spec.names for word in ("--vector-key", name)]
+    layout = ["--layout", spec.layout] if spec.layout else []
+    return [*size, *grey, *skip, *images, *vectors, *layout]
 
 
 def _longer(loaded: LatentModel, model: Path, data: Path, updates: int) -> list[object]:

@@ -130,7 +130,10 @@ def _tell(report: Report, result: PretrainResult, data: Path) -> None:
     elif result.steps == result.begun_at:
         report.say("Nothing was left to learn: --steps and --minutes count what was done before.")
     if result.skipped_episodes:
-        report.say(f"{result.skipped_episodes} episodes are shorter than a window: not used.")
+        report.say(
+            f"{result.skipped_episodes} episodes are shorter than a window: not used "
+            "(--set window=N)."
+        )
     report.say(f"{result.checkpoint}: {result.steps} updates in {result.seconds:.0f} s.")
     report.say(f"  training loss  {_terms(result.train)}")
     if result.heldout:

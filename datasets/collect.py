@@ -304,17 +304,16 @@ def _describe(make: FrameEnvMaker, env_id: str, *, seed: int, policy: str) -> Da
             frame=env.frame_spec,
             frame_skip=make.frame_skip,
             env_spec=spec_json(env),
-            provenance=_provenance(seed, policy, make.layout),
+            provenance=_provenance(seed, policy),
             vectors=env.vector_spec,
         )
     finally:
         env.close()
 
 
-def _provenance(seed: int, policy: str, layout: str | None) -> dict[str, Any]:
+def _provenance(seed: int, policy: str) -> dict[str, Any]:
     created = datetime.now(timezone.utc).isoformat(timespec="seconds")
-    record = {"latentwrap": __version__, "policy": policy, "seed": seed, "created": created}
-    return record if layout is None else {**record, "layout": layout}
+    return {"latentwrap": __version__, "policy": policy, "seed": seed, "created": created}
 
 
 def _states(infos: Mapping[str, Any], index: int) -> dict[str, FloatArray]:

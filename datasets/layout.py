@@ -132,10 +132,11 @@ class DatasetInfo:
         """
         cameras, others = _camera_names(self.frame), _camera_names(other.frame)
         _check_equal("cameras", ", ".join(cameras), ", ".join(others), path)
+        _check_equal("layout", self.frame.layout, other.frame.layout, path)
         for name in ("env_id", "frame", "vectors", "frame_skip", "env_spec"):
             _check_equal(name, getattr(self, name), getattr(other, name), path)
         _check_equal("action space", self.action.to_json(), other.action.to_json(), path)
-        for name in ("policy", "seed", "layout"):
+        for name in ("policy", "seed"):
             _check_equal(name, self.provenance.get(name), other.provenance.get(name), path)
 
 
@@ -149,8 +150,9 @@ def create_file(path: Path) -> h5py.File:
 
 
 def frame_json(frame: FrameSpec) -> str:
-    """The frame as a JSON document, the same as ever where there are no cameras."""
-    return frame.model_dump_json(exclude=None if frame.cameras else {"cameras"})
+    """The frame as a JSON document, the same as ever where no cameras and layout are named."""
+    unnamed = {name for name in ("cameras", "layout") if not getattr(frame, name)}
+    return frame.model_dump_json(exclude=unnamed)
 
 
 def write_info(file: h5py.File, info: DatasetInfo) -> None:

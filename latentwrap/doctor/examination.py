@@ -117,6 +117,7 @@ class Examination:
                 env_id=question.env_id,
                 seed=question.seed,
                 options=question.options,
+                ckpt=None if question.ckpt is None else str(question.ckpt),
             )
 
         return see(look)

@@ -26,6 +26,10 @@ def check_device(
         processor, memory: of this machine; bytes.
         driver: whether an NVIDIA device is there, whatever torch makes of it.
     """
+    kind, colon, index = asked.partition(":")
+    if kind not in ("auto", "cpu", "cuda") or (colon and not index.isdecimal()):
+        found = f"{asked!r} was asked for, there is no such device"
+        return Finding("device", Status.ERROR, found, mend="--device auto, cpu, cuda or cuda:N")
     if answer.trouble or answer.facts.get("computes") is False:
         return _broken_device(answer)
     facts = answer.facts

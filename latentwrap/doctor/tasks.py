@@ -82,7 +82,9 @@ def hdf5(facts: Facts, *, folder: str) -> None:
     facts.say(h5py=h5py.version.version, hdf5=h5py.version.hdf5_version)
 
 
-def look(facts: Facts, *, env_id: str, seed: int, options: dict[str, Any]) -> None:
+def look(
+    facts: Facts, *, env_id: str, seed: int, options: dict[str, Any], ckpt: str | None = None
+) -> None:
     """Make an environment and look at a few of its frames.
 
     Says by and by: `stage`, `mujoco` (whether it draws with it), `action_space`, `shapes` of its
@@ -93,6 +95,7 @@ def look(facts: Facts, *, env_id: str, seed: int, options: dict[str, Any]) -> No
         facts: takes what is found.
         env_id, seed: of the environment.
         options: of `RenderFrame`.
+        ckpt: tells those that are not given.
     """
     from latentwrap.actions import ActionSpec, describe
     from latentwrap.envs.frames import RenderFrame
@@ -106,6 +109,7 @@ def look(facts: Facts, *, env_id: str, seed: int, options: dict[str, Any]) -> No
     facts.say(stage="actions", mujoco="mujoco" in sys.modules)
     ActionSpec(env.action_space)
     facts.say(stage="source", action_space=describe(env.action_space))
+    options = {**_recorded(ckpt), **options}
     frames = RenderFrame(env, **options)
     shapes = [_source_shape(panel) for panel in frames.frame_spec.panels]
     if len(shapes) == 1:  # several cameras stand side by side only when equally large
@@ -115,6 +119,25 @@ def look(facts: Facts, *, env_id: str, seed: int, options: dict[str, Any]) -> No
     env.action_space.seed(seed)
     _look_at_frames(facts, frames, seed)
     facts.say(graphics=_graphics())
+
+
+def _recorded(ckpt: str | None) -> dict[str, Any]:
+    """Where a checkpoint says that images and vectors are; nothing where it cannot be read."""
+    from latentwrap.errors import LatentwrapError
+    from latentwrap.models import load_model
+
+    if ckpt is None:
+        return {}
+    try:
+        model = load_model(ckpt)
+    except (LatentwrapError, OSError):
+        return {}  # said by the check of the checkpoint itself
+    found = {
+        "image_keys": model.frame_spec.names,
+        "vector_keys": model.vector_spec.names,
+        "layout": model.frame_spec.layout,
+    }
+    return {name: value for name, value in found.items() if value}
 
 
 def vector(facts: Facts, *, env_id: str) -> None:

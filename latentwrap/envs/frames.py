@@ -45,7 +45,8 @@ class Renderer:
         if env.render_mode != "rgb_array":
             raise EnvironmentMismatch(
                 f"{_name(env)} gives no image: its observation is {env.observation_space} and its "
-                f"render_mode {env.render_mode!r}, but one must be a uint8 image or 'rgb_array'."
+                f"render_mode {env.render_mode!r}, but one must be a uint8 image or "
+                "'rgb_array' (the layout of another image must be named, such as HWC)."
             )
 
     def __call__(self) -> Any:
@@ -132,6 +133,7 @@ class RenderFrame(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
             width=width,
             grey=grey,
             cameras=reader.cameras,
+            layout=layout if reader.shapes else None,
         )
         frames = spaces.Box(0, 255, self.frame_spec.shape, np.uint8)
         self.observation_space = frames

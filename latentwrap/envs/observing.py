@@ -12,6 +12,7 @@ from gymnasium import spaces
 
 from latentwrap.errors import EnvironmentMismatch
 from latentwrap.pixels import (
+    LAYOUTS,
     guess_layout,
     is_dropped,
     is_image_space,
@@ -145,7 +146,7 @@ def _image(space: gym.Space[Any], key: str | None, layout: str | None) -> _Image
     if found is None or not isinstance(space, spaces.Box):
         raise EnvironmentMismatch(
             f"The observation {'' if key is None else f'{key!r} '}of {space} is no image whose "
-            "layout its shape tells: name its layout, such as CHW or THW, or leave it out and take "
+            f"layout its shape tells: name its layout, one of {', '.join(LAYOUTS)}, or take "
             "the render with image_keys=()."
         )
     check_layout(found, shape)
@@ -162,6 +163,10 @@ def _vector_space(space: gym.Space[Any], key: str) -> gym.Space[Any]:
     if not found.is_np_flattenable:
         raise EnvironmentMismatch(
             f"vector_keys require numbers, {key!r} is {found}: leave it out or wrap it."
+        )
+    if len(found.shape or ()) > 2 and is_image_space(found):
+        raise EnvironmentMismatch(
+            f"vector_keys require vectors, {key!r} is an image: name it as one of image_keys."
         )
     return found
 

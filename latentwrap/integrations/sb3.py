@@ -14,7 +14,7 @@ from latentwrap.types import AnyArray, BoolArray, FloatArray
 from latentwrap.wrappers.diagnosis import INFO
 from latentwrap.wrappers.filter import LatentFilter
 from latentwrap.wrappers.observer import LatentObserver, split_observations
-from latentwrap.wrappers.workers import check_frame_skip, made_frames
+from latentwrap.wrappers.workers import check_frame_skip, made_frames, refuse_latents
 
 try:
     from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
@@ -81,8 +81,9 @@ class VecLatentObservation(VecEnvWrapper):
             stretch=stretch,
             diagnostics=diagnostics,
         )
-        self.filter.model.action_spec.check_environment(venv.action_space)
         workers = _VecEnvWorkers(venv)
+        refuse_latents(workers)
+        self.filter.model.action_spec.check_environment(venv.action_space)
         check_frame_skip(workers, self.filter.model.frame_skip, declared=frame_skip)
         self._observer = LatentObserver(
             self.filter,

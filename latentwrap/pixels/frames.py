@@ -47,6 +47,7 @@ class FrameSpec(Config):
             A frame with another aspect ratio than the source would show a distorted world.
         cameras: whose images lie side by side in a frame, from left to right, equally wide;
             empty for the one image that an environment observes or renders.
+        layout: of the environment's images, where it had to be named; one of `LAYOUTS`.
     """
 
     height: int = Field(DEFAULT_SIZE, ge=1)
@@ -56,6 +57,7 @@ class FrameSpec(Config):
     source_height: int | None = Field(None, ge=1)
     source_width: int | None = Field(None, ge=1)
     cameras: tuple[Camera, ...] = ()
+    layout: str | None = None
 
     @model_validator(mode="after")
     def _divide(self) -> FrameSpec:
@@ -155,6 +157,7 @@ def source_spec(
     width: int,
     grey: bool = False,
     cameras: Sequence[str] = (),
+    layout: str | None = None,
 ) -> FrameSpec:
     """Frames of size (height, width), grey or as they are, made from images of some shapes.
 
@@ -163,6 +166,7 @@ def source_spec(
         height, width: of the frame of each image.
         grey: make grey frames of coloured images.
         cameras: their names; none for an image that is the whole observation or rendered.
+        layout: as it was named.
 
     Raises:
         EnvironmentMismatch: cameras with different numbers of colours.
@@ -187,6 +191,7 @@ def source_spec(
         )
         if cameras
         else (),
+        layout=layout,
     )
 
 

@@ -89,7 +89,13 @@ def check_offline(subjects: Sequence[Subject], plan: Plan) -> str:
 
 
 def compare_offline(subject: Subject, reference: ModelReference, played: Played) -> Comparison:
-    """What the offline filter makes of recorded episodes, against the reference."""
+    """What the offline filter makes of recorded episodes, against the reference.
+
+    Raises:
+        NotRun: a frame was dropped, which no dataset holds.
+    """
+    if reference.drops(played.recorded):
+        raise NotRun("frames were dropped, which no dataset holds")
     episodes = tuple(
         tuple(PlayedEpisode(None, latents) for latents in reference.offline(recorded))
         for recorded in played.recorded

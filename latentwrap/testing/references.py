@@ -89,6 +89,11 @@ class ModelReference:
         pairs = zip(played.episodes, played.recorded, strict=True)
         return [self._environment(*pair) for pair in pairs]
 
+    def drops(self, recorded: Sequence[Sequence[RecordedEpisode]]) -> bool:
+        """Whether a camera gave no frame somewhere."""
+        episodes = [episode for environment in recorded for episode in environment]
+        return any(f is None for episode in episodes for f in self._inputs(episode).frames)
+
     @torch.inference_mode()
     def offline(self, recorded: Sequence[RecordedEpisode]) -> list[list[Flat]]:
         """The same by `filter_sequences`, as datasets are filtered: all at once, means only."""

@@ -156,7 +156,8 @@ class LatentSubject(Subject):
 
         from latentwrap.integrations.sb3 import VecLatentObservation
 
-        makers = self.makers(plan)
+        # SB3 takes no Dict inside a Dict; RenderFrame joins what is in it.
+        makers = self.makers(plan, render=self._is_nested())
         venv = DummyVecEnv([*makers])
         return VecLatentObservation(venv, self.model, **self._vector_arguments(makers))
 
@@ -197,6 +198,12 @@ class LatentSubject(Subject):
         frames = self._render_arguments(env, render=render)
         env.close()
         return [PixelMaker(self.make_env, ends, skip, frames) for ends in plan.ends]
+
+    def _is_nested(self) -> bool:
+        with closing(self.make_env()) as env:
+            space = env.observation_space
+        inner = space.spaces.values() if isinstance(space, spaces.Dict) else ()
+        return any(isinstance(entry, spaces.Dict) for entry in inner)
 
     def _render_arguments(self, env: gym.Env[Any, Any], *, render: bool) -> dict[str, Any] | None:
         options, frame = self.options, self.model.frame_spec

@@ -89,6 +89,7 @@ def _observed(
     layout: str | None,
 ) -> Inputs:
     is_dict = isinstance(space, spaces.Dict)
+    layout = layout or model.frame_spec.layout
     if image_keys is None and is_dict and model.frame_spec.names:
         image_keys = model.frame_spec.names
     if vector_keys is None:

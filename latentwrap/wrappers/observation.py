@@ -18,7 +18,7 @@ from latentwrap.types import AnyArray, FloatArray, Frame
 from latentwrap.wrappers.diagnosis import INFO
 from latentwrap.wrappers.filter import LatentFilter
 from latentwrap.wrappers.observer import LatentObserver
-from latentwrap.wrappers.workers import OneEnvironment, made_frames, repeated
+from latentwrap.wrappers.workers import OneEnvironment, made_frames, refuse_latents, repeated
 
 
 class LatentObservation(gym.ObservationWrapper[FloatArray, Any, Any], RecordConstructorArgs):
@@ -111,6 +111,7 @@ class LatentObservation(gym.ObservationWrapper[FloatArray, Any, Any], RecordCons
             diagnostics=diagnostics,
         )
         super().__init__(env)
+        refuse_latents(OneEnvironment(env))
         skip = _checked_skip(frame_skip, self.model.frame_skip, env)
         # Repeated inside, so that the wrapped environment stays what the user passed.
         self._repeated = FrameSkip(env, skip)

@@ -36,6 +36,12 @@ def make_latent(
     Raises:
         LatentwrapError: no such environment or checkpoint, or they do not fit.
     """
+    vectorized = {"workers", "autoreset_mode"} & set(options)
+    if vectorized:
+        raise ConfigError(
+            f"{vectorized.pop()} belongs to many environments with one model: call "
+            "gymnasium.make_vec without vectorization_mode, which would make a model for each."
+        )
     chosen = {} if render_mode is None else {"render_mode": render_mode}
     return LatentObservation(make_env(env_id, **chosen, **(env_kwargs or {})), ckpt, **options)
 
@@ -69,6 +75,8 @@ def make_latent_vec(
     Raises:
         LatentwrapError: no such environment or checkpoint, or they do not fit.
     """
+    if num_envs < 1:
+        raise ConfigError(f"make_vec requires num_envs of at least 1, got {num_envs}.")
     if workers not in ("sync", "async"):
         raise ConfigError(f"make_vec requires workers of sync or async, got {workers!r}.")
     model = load_model(ckpt, device=options.pop("device", "cpu"))
@@ -86,7 +94,7 @@ def make_latent_vec(
         frame.source_channels is not None,
         image_keys=image_keys,
         vector_keys=model.vector_spec.names if vector_keys is None else tuple(vector_keys),
-        layout=options.pop("layout", None),
+        layout=options.pop("layout", None) or frame.layout,
         env_kwargs={**chosen, **(env_kwargs or {})},
     )
     mode = {} if autoreset_mode is None else {"autoreset_mode": autoreset_mode}

@@ -20,7 +20,12 @@ from latentwrap.types import AnyArray, BoolArray, FloatArray
 from latentwrap.wrappers.diagnosis import INFO, Diagnosis
 from latentwrap.wrappers.filter import LatentFilter
 from latentwrap.wrappers.observer import LatentObserver, split_observations
-from latentwrap.wrappers.workers import GymnasiumWorkers, check_frame_skip, made_frames
+from latentwrap.wrappers.workers import (
+    GymnasiumWorkers,
+    check_frame_skip,
+    made_frames,
+    refuse_latents,
+)
 
 
 class VectorLatentObservation(VectorWrapper):
@@ -103,8 +108,9 @@ class VectorLatentObservation(VectorWrapper):
             stretch=stretch,
             diagnostics=diagnostics,
         )
-        self.model.action_spec.check_environment(env.single_action_space)
         workers = GymnasiumWorkers(env)
+        refuse_latents(workers)
+        self.model.action_spec.check_environment(env.single_action_space)
         check_frame_skip(workers, self.model.frame_skip, declared=frame_skip)
         self._observer = LatentObserver(
             self.filter,

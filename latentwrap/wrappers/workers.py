@@ -72,6 +72,19 @@ def made_frames(workers: Workers) -> MadeFrames | None:
     return MadeFrames(frames[0], vectors[0])
 
 
+def refuse_latents(workers: Workers) -> None:
+    """Refuse environments that observe latents already.
+
+    Raises:
+        EnvironmentMismatch: they do.
+    """
+    if workers.attributes("model_fingerprint") is not None:
+        raise EnvironmentMismatch(
+            "The environment observes the latents of a model already, and would be filtered "
+            "twice: use it as it is, or wrap the environment inside."
+        )
+
+
 def repeated(workers: Workers) -> Sequence[int]:
     """How often each environment repeats an action by `latentwrap.FrameSkip`."""
     return workers.attributes(FRAME_SKIP) or [1]

@@ -80,6 +80,9 @@ def test_a_dropped_image_is_none(dropped: Any) -> None:
         ({"image_keys": ["joints"], "layout": "HWC"}, r"HWC does not fit an image of shape"),
         ({"image_keys": ["gripper"]}, r"is no image whose layout"),
         ({"image_keys": ["front"], "vector_keys": ["elbow"]}, r"no 'elbow'"),
+        ({"image_keys": ["front"], "vector_keys": ["hand"]}, r"'hand' is an image"),
+        ({"image_keys": ["front", "front"]}, r"list of different names"),
+        ({"image_keys": "front"}, r"list of different names"),
     ],
 )
 def test_wrong_keys_are_refused_in_a_sentence(arguments: dict[str, Any], message: str) -> None:

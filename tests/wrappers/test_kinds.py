@@ -453,3 +453,27 @@ def test_mistakes_with_streams_are_one_sentence(mistake: Any, message: str) -> N
     filter_ = LatentFilter(make_tiny_model(frame=FRAME, action_space=BOX), num=2)
     with pytest.raises(LatentwrapError, match=message):
         mistake(filter_)
+
+
+def test_the_layout_of_the_data_is_known_to_the_checkpoint() -> None:
+    env = Noise(spaces.Box(0, 1, (SIDE, SIDE, 3), np.float32))
+    env.render_mode = "rgb_array"  # a picture of something else
+    framed = RenderFrame(env, height=SIDE, width=SIDE, layout="HWC")
+    assert framed.frame_spec.layout == "HWC"
+    model = make_tiny_model(frame=framed.frame_spec, action_space=BOX)
+    latent, _ = LatentObservation(env, model).reset(seed=0)
+    np.testing.assert_array_equal(latent, LatentFilter(model).reset(env.reset(seed=0)[0]))
+
+
+def test_latents_are_not_filtered_twice() -> None:
+    model = make_tiny_model(frame=FRAME, action_space=BOX)
+
+    def make() -> gym.Env:
+        env = Noise(image(SIDE, SIDE, 3))
+        env.render_mode = "rgb_array"
+        return LatentObservation(env, model)
+
+    with pytest.raises(EnvironmentMismatch, match="observes the latents of a model already"):
+        LatentObservation(make(), model)
+    with pytest.raises(EnvironmentMismatch, match="observes the latents of a model already"):
+        VectorLatentObservation(gym.vector.SyncVectorEnv([make]), model)

@@ -15,7 +15,7 @@ from gymnasium.envs.registration import EnvSpec
 import latentwrap
 from latentwrap import LatentObservation
 from latentwrap.envs import LATENT, PIXEL_PENDULUM
-from latentwrap.errors import EnvironmentMismatch
+from latentwrap.errors import ConfigError, EnvironmentMismatch
 
 
 def make(path: Path | str) -> gym.Env:
@@ -51,6 +51,13 @@ def test_its_spec_rebuilds_it_from_anywhere(
 def test_an_unknown_environment_inside_is_one_sentence(tiny_checkpoint: Path) -> None:
     with pytest.raises(EnvironmentMismatch, match="Gymnasium knows no environment 'Non-v0'"):
         gym.make(LATENT, env_id="Non-v0", ckpt=str(tiny_checkpoint))
+
+
+def test_what_belongs_to_many_environments_is_refused_of_one(tiny_checkpoint: Path) -> None:
+    with pytest.raises(ConfigError, match=r"workers belongs to many .* without vectorization_mode"):
+        gym.make(LATENT, env_id=PIXEL_PENDULUM, ckpt=str(tiny_checkpoint), workers="async")
+    with pytest.raises(ConfigError, match="num_envs of at least 1, got 0"):
+        gym.make_vec(LATENT, num_envs=0, env_id=PIXEL_PENDULUM, ckpt=str(tiny_checkpoint))
 
 
 def test_an_id_of_ones_own_works_by_module(tiny_checkpoint: Path, tmp_path: Path) -> None:
