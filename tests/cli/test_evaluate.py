@@ -11,12 +11,15 @@ import pytest
 from click.testing import CliRunner, Result
 from tests.conftest import TINY, make_tiny_model
 
+from latentwrap.cli.evaluate import _frame_words
 from latentwrap.cli.main import main
 from latentwrap.datasets import Dataset, collect
 from latentwrap.envs import PIXEL_PENDULUM
 from latentwrap.evaluation.verdict import Finding, Level, sum_up
 from latentwrap.models import save_model
+from latentwrap.pixels import Camera, FrameSpec
 from latentwrap.training import make_recipe
+from latentwrap.vectors import VectorSpec
 
 
 @pytest.fixture(autouse=True)
@@ -138,3 +141,12 @@ def test_what_to_do_next_follows_from_the_verdict(
     assert [line.split()[:2] for line in lines] == [["latentwrap", verb] for verb in verbs]
     if "collect" in verbs:
         assert lines[-2].endswith("pendulum-more.h5 --steps 1200 --size 16x16")
+
+
+def test_more_data_is_collected_as_the_first_was() -> None:
+    cameras = (Camera(name="front"), Camera(name="wrist"))
+    frame = FrameSpec(height=16, width=32, cameras=cameras, layout="CHW")
+    vectors = VectorSpec(names=("joints",), sizes=(2,))
+    model = make_tiny_model(frame=frame, vectors=vectors, frame_skip=4)
+    words = "--size 16x16 --frame-skip 4 --image-key front --image-key wrist --vector-key joints"
+    assert [str(word) for word in _frame_words(model)] == [*words.split(), "--layout", "CHW"]
