@@ -27,8 +27,10 @@ check: lint types test
 
 integrations: $(LIBRARIES:%=integration-%)
 
+# Ten environments take 15 GB, which a runner may lack.
 integration-%: .venv/.dev
 	$(BIN)/nox -s $*
+	$(if $(CI),rm -rf .nox/$*)
 
 .venv/.user: pyproject.toml constraints.txt | .venv/bin/python
 	$(INSTALL) -e '.[all]'
