@@ -11,6 +11,7 @@ from latentwrap.cli.common import (
     INTERRUPTED,
     Report,
     Verb,
+    observation_options,
     output_option,
     run_options,
     seed_option,
@@ -58,21 +59,7 @@ def _parse_size(_ctx: click.Context, _param: click.Parameter, text: str) -> tupl
     help="Height and width of the frames; one number for a square.",
 )
 @click.option("--grey", is_flag=True, help="Store grey frames of coloured images.")
-@click.option(
-    "--image-key",
-    "image_keys",
-    multiple=True,
-    metavar="KEY",
-    help="Entry of a Dict observation that is an image; repeated, cameras side by side.",
-)
-@click.option(
-    "--vector-key",
-    "vector_keys",
-    multiple=True,
-    metavar="KEY",
-    help="Entry that is a vector, kept beside the frames; may be repeated.",
-)
-@click.option("--layout", help="Of the images, such as CHW or THW.  [default: by their shape]")
+@observation_options
 @seed_option
 @run_options
 @verb_options

@@ -117,6 +117,40 @@ def run_options(function: F) -> F:
     return click.option("--resume", is_flag=True, help="Go on with an interrupted run.")(function)
 
 
+def observation_options(function: F) -> F:
+    """Add --image-key, --vector-key and --layout."""
+    for option in (
+        click.option(
+            "--layout", help="Of the images, such as CHW or THW.  [default: by their shape]"
+        ),
+        click.option(
+            "--vector-key",
+            "vector_keys",
+            multiple=True,
+            metavar="KEY",
+            help="Entry that is a vector, kept beside the frames; may be repeated.",
+        ),
+        click.option(
+            "--image-key",
+            "image_keys",
+            multiple=True,
+            metavar="KEY",
+            help="Entry of a Dict observation that is an image; repeated, cameras side by side.",
+        ),
+    ):
+        function = option(function)
+    return function
+
+
+def observation_words(
+    image_keys: Sequence[str], vector_keys: Sequence[str], layout: str | None
+) -> list[str]:
+    """What to type to say the same by `observation_options`."""
+    words = [word for key in image_keys for word in ("--image-key", key)]
+    words += [word for key in vector_keys for word in ("--vector-key", key)]
+    return [*words, "--layout", layout] if layout else words
+
+
 def parse_settings(config: Path | None, settings: tuple[str, ...]) -> dict[str, Any]:
     """Hyperparameters from a YAML file, then from `name=value` pairs, which win.
 

@@ -14,6 +14,8 @@ from latentwrap.cli.common import (
     Report,
     Verb,
     device_option,
+    observation_options,
+    observation_words,
     seed_option,
     verb_options,
 )
@@ -40,21 +42,7 @@ _MARKS = {
     help="Write a frame of the environment to this PNG file.",
 )
 @click.option("--force", is_flag=True, help="Replace the PNG file.")
-@click.option(
-    "--image-key",
-    "image_keys",
-    multiple=True,
-    metavar="KEY",
-    help="Entry of a Dict observation that is an image; may be repeated.",
-)
-@click.option(
-    "--vector-key",
-    "vector_keys",
-    multiple=True,
-    metavar="KEY",
-    help="Entry that is a vector; may be repeated.",
-)
-@click.option("--layout", help="Of the images, such as CHW or THW.  [default: by their shape]")
+@observation_options
 @click.option(
     "--time-limit",
     type=click.FloatRange(min=0, min_open=True),
@@ -157,6 +145,4 @@ def _next(question: Question, *, ok: bool) -> list[object]:
 
 
 def _options(question: Question) -> list[str]:
-    words = [word for key in question.image_keys for word in ("--image-key", key)]
-    words += [word for key in question.vector_keys for word in ("--vector-key", key)]
-    return words if question.layout is None else [*words, "--layout", question.layout]
+    return observation_words(question.image_keys, question.vector_keys, question.layout)

@@ -11,6 +11,7 @@ from latentwrap.cli.common import (
     Report,
     Verb,
     device_option,
+    observation_words,
     output_option,
     path_argument,
     seed_option,
@@ -115,10 +116,8 @@ def _frame_words(loaded: LatentModel) -> list[object]:
     size: list[object] = ["--size", f"{spec.height}x{spec.panels[0].width}"]
     grey = ["--grey"] if spec.source_channels else []
     skip = ["--frame-skip", loaded.frame_skip] if loaded.frame_skip > 1 else []
-    images = [word for name in spec.names for word in ("--image-key", name)]
-    vectors = [word for name in loaded.vector_spec.names for word in ("--vector-key", name)]
-    layout = ["--layout", spec.layout] if spec.layout else []
-    return [*size, *grey, *skip, *images, *vectors, *layout]
+    found = observation_words(spec.names, loaded.vector_spec.names, spec.layout)
+    return [*size, *grey, *skip, *found]
 
 
 def _longer(loaded: LatentModel, model: Path, data: Path, updates: int) -> list[object]:

@@ -115,7 +115,7 @@ class DatasetInfo:
         Raises:
             DatasetError: an impossible name, the same name twice, or a vector of no numbers.
         """
-        _check_names(_camera_names(self.frame), "camera")
+        _check_names(self.frame.names, "camera")
         _check_names(self.vectors.names, "vector")
         for name, size in zip(self.vectors.names, self.vectors.sizes, strict=True):
             if size < 1:
@@ -130,7 +130,7 @@ class DatasetInfo:
             DatasetError: `other` is of another environment, action space, frame, vectors, policy
                 or seed.
         """
-        cameras, others = _camera_names(self.frame), _camera_names(other.frame)
+        cameras, others = self.frame.names, other.frame.names
         _check_equal("cameras", ", ".join(cameras), ", ".join(others), path)
         _check_equal("layout", self.frame.layout, other.frame.layout, path)
         for name in ("env_id", "frame", "vectors", "frame_skip", "env_spec"):
@@ -216,10 +216,6 @@ def _vector_spec(file: h5py.File, names: list[str], path: Path) -> VectorSpec:
             )
         sizes.append(int(column.shape[1]))
     return VectorSpec(names=tuple(names), sizes=tuple(sizes))
-
-
-def _camera_names(frame: FrameSpec) -> list[str]:
-    return [camera.name for camera in frame.cameras]
 
 
 def _check_names(names: Sequence[str], what: str) -> None:

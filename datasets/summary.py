@@ -107,7 +107,7 @@ def summarize(dataset: Dataset) -> DatasetSummary:
         action_space=describe(info.action.space),
         frame=spec.shape,
         source=" and ".join(_size(panel) for panel in spec.panels),
-        cameras=tuple(camera.name for camera in spec.cameras),
+        cameras=spec.names,
         frame_skip=info.frame_skip,
         episodes=dataset.num_episodes,
         transitions=dataset.num_transitions,

@@ -5,6 +5,7 @@ Nothing in latentwrap draws from a global generator.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,6 +29,16 @@ def torch_generator(seed: int | None) -> torch.Generator:
     else:
         generator.manual_seed(seed)
     return generator
+
+
+def torch_states(generators: Sequence[torch.Generator]) -> list[torch.Tensor]:
+    """The states of torch generators, which unlike them can be pickled and copied."""
+    return [generator.get_state() for generator in generators]
+
+
+def restored_torch_generators(states: Sequence[torch.Tensor]) -> list[torch.Generator]:
+    """New generators that go on where those of `torch_states` were."""
+    return [torch_generator(0).set_state(state) for state in states]
 
 
 def child_seeds(seed: int | None, count: int) -> list[int]:

@@ -99,8 +99,7 @@ class VecLatentObservation(VecEnvWrapper):
     @property
     def model_fingerprint(self) -> str | None:
         """Identifies the model, so that an agent trained on another one is refused."""
-        checkpoint = self.filter.model.checkpoint
-        return None if checkpoint is None else checkpoint.fingerprint
+        return self.filter.model.fingerprint
 
     def seed(self, seed: int | None = None) -> Sequence[int | None]:
         """Seed the environments at their next reset, and the noise of sampled beliefs now."""

@@ -18,7 +18,7 @@ from latentwrap.integrations.torchrl_spaces import space_of
 from latentwrap.models import LatentModel, load_model, map_belief
 from latentwrap.models.normalizer import CLIP
 from latentwrap.pixels import fit_images, guess_layout, newest_image, newest_shape
-from latentwrap.seeding import torch_generator
+from latentwrap.seeding import restored_torch_generators, torch_generator, torch_states
 
 STARTED = "started"
 """Beside the tensors of the belief: whether there is one, so that a lost one is noticed."""
@@ -168,7 +168,7 @@ class LatentTransform(Transform):  # type: ignore[misc] # torchrl need not be in
     def clone(self) -> LatentTransform:
         """A transform without parent, whose samples go on where these are."""
         copy: LatentTransform = super().clone()
-        copy._generators = _restored(_states(self._generators))
+        copy._generators = restored_torch_generators(torch_states(self._generators))
         return copy
 
     def set_container(self, container: Any) -> None:
@@ -178,10 +178,11 @@ class LatentTransform(Transform):  # type: ignore[misc] # torchrl need not be in
 
     def __getstate__(self) -> dict[str, Any]:
         # torch generators do not pickle; their states do.
-        return {**super().__getstate__(), "_generators": _states(self._generators)}
+        return {**super().__getstate__(), "_generators": torch_states(self._generators)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__({**state, "_generators": _restored(state["_generators"])})
+        generators = restored_torch_generators(state["_generators"])
+        super().__setstate__({**state, "_generators": generators})
 
     def _check_arguments(self, frame_skip: int | None) -> None:
         panels, trained = len(self.model.frame_spec.panels), self.model.frame_skip
@@ -324,11 +325,3 @@ class LatentTransform(Transform):  # type: ignore[misc] # torchrl need not be in
     def _reset_key(self) -> Any:
         container = self.container
         return "_reset" if container is None else container.base_env.reset_keys[0]
-
-
-def _states(generators: Sequence[torch.Generator]) -> list[Tensor]:
-    return [generator.get_state() for generator in generators]
-
-
-def _restored(states: Sequence[Tensor]) -> list[torch.Generator]:
-    return [torch_generator(0).set_state(state) for state in states]

@@ -261,6 +261,11 @@ class LatentModel(nn.Module, ABC):
         """Tell the model the scale of the rewards before training starts."""
 
     @property
+    def fingerprint(self) -> str | None:
+        """Identifies weights and metadata; `None` for a model that was not loaded from a file."""
+        return None if self.checkpoint is None else self.checkpoint.fingerprint
+
+    @property
     def device(self) -> torch.device:
         """Where the weights are."""
         return next(self.parameters()).device

@@ -160,7 +160,7 @@ def vector_words(spec: VectorSpec) -> str:
 
 def _cameras(frame: FrameSpec) -> str:
     """Whose images they show; the name of a single one does not matter."""
-    names = [camera.name for camera in frame.cameras]
+    names = frame.names
     return f"the cameras {', '.join(names)}" if len(names) > 1 else "one image"
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from latentwrap.errors import CheckpointError, LatentwrapError
 from latentwrap.models import LatentModel, load_model
-from latentwrap.seeding import torch_generator
+from latentwrap.seeding import restored_torch_generators, torch_generator, torch_states
 from latentwrap.types import AnyArray, BoolArray, FloatArray, Frames
 from latentwrap.wrappers.diagnosis import Diagnosis, diagnose
 from latentwrap.wrappers.fitting import FrameFitter
@@ -160,7 +160,7 @@ class LatentFilter:
         belief, latents = self._started(), []
         everyone = np.ones(self.num, bool)
         # The streams' own noise goes on as if nothing had been imagined.
-        generators = _copied(self._generators)
+        generators = restored_torch_generators(torch_states(self._generators))
         for action in actions:
             encoded = self._actions([action] if self.num == 1 else action, everyone)
             noise = self._noise(everyone, generators)
@@ -179,11 +179,11 @@ class LatentFilter:
 
     def __getstate__(self) -> dict[str, Any]:
         # torch generators do not pickle; their states do.
-        return {**self.__dict__, "_generators": _states(self._generators)}
+        return {**self.__dict__, "_generators": torch_states(self._generators)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self._generators = _restored(state["_generators"])
+        self._generators = restored_torch_generators(state["_generators"])
 
     @torch.inference_mode()
     def _advance(
@@ -272,7 +272,7 @@ class LatentFilter:
     def _vectors(self, vectors: AnyArray | None) -> Tensor | None:
         """Standardised vectors (num, V), where the model sees any."""
         model = self.model
-        if not model.sees_vectors or model.vector_normalizer is None:
+        if not model.sees_vectors:
             return None
         shape = (self.num, model.vector_spec.size)
         if vectors is None or np.size(vectors) != np.prod(shape):
@@ -286,7 +286,7 @@ class LatentFilter:
                 f"The model requires finite vectors {', '.join(model.vector_spec.names)}, got "
                 f"{raw.tolist()}: pass the last ones that were."
             )
-        return torch.from_numpy(model.vector_normalizer.normalize(raw)).to(model.device)
+        return model.prepare_vectors(raw)
 
     def _noise(self, moved: BoolArray, generators: Sequence[torch.Generator]) -> Tensor | None:
         """Noise for the streams that move, each from its own generator; zeros elsewhere."""
@@ -302,15 +302,3 @@ class LatentFilter:
         normalizer = self.model.normalizer if self.normalize else None
         latents = raw.copy() if normalizer is None else normalizer.normalize(raw)
         return latents[0] if single else latents
-
-
-def _states(generators: Sequence[torch.Generator]) -> list[Tensor]:
-    return [generator.get_state() for generator in generators]
-
-
-def _restored(states: Sequence[Tensor]) -> list[torch.Generator]:
-    return [torch_generator(0).set_state(state) for state in states]
-
-
-def _copied(generators: Sequence[torch.Generator]) -> list[torch.Generator]:
-    return _restored(_states(generators))

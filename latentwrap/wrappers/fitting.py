@@ -78,7 +78,7 @@ class FrameFitter:
         if key in self._checked:
             return
         if len(key) != len(self._panels):
-            names = ", ".join(camera.name for camera in self._spec.cameras) or "one image"
+            names = ", ".join(self._spec.names) or "one image"
             raise LatentwrapError(
                 f"The checkpoint expects the images of {names}, got {len(key)} images: name them "
                 "in this order as image_keys."

@@ -147,8 +147,7 @@ class LatentObservation(gym.ObservationWrapper[FloatArray, Any, Any], RecordCons
     @property
     def model_fingerprint(self) -> str | None:
         """Identifies the model, so that an agent trained on another one is refused."""
-        checkpoint = self.filter.model.checkpoint
-        return None if checkpoint is None else checkpoint.fingerprint
+        return self.model.fingerprint
 
     @property
     def frame_skip(self) -> int:

@@ -81,7 +81,7 @@ def make_latent_vec(
         raise ConfigError(f"make_vec requires workers of sync or async, got {workers!r}.")
     model = load_model(ckpt, device=options.pop("device", "cpu"))
     frame = model.frame_spec
-    image_keys = options.pop("image_keys", None) or tuple(c.name for c in frame.cameras) or None
+    image_keys = options.pop("image_keys", None) or frame.names or None
     vector_keys = options.pop("vector_keys", None)
     skip = options.pop("frame_skip", None)
     limits = {"render_mode": render_mode, "max_episode_steps": max_episode_steps}

@@ -142,8 +142,7 @@ class VectorLatentObservation(VectorWrapper):
     @property
     def model_fingerprint(self) -> str | None:
         """Identifies the model, so that an agent trained on another one is refused."""
-        checkpoint = self.model.checkpoint
-        return None if checkpoint is None else checkpoint.fingerprint
+        return self.model.fingerprint
 
     def reset(
         self,
