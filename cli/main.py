@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import io
+import keyword
 import sys
 from pathlib import Path
 
@@ -15,14 +16,23 @@ from latentwrap.cli.process import keep_freed_memory
 # Loaded when asked for, so that `--help` does not import torch.
 _VERBS = {
     "collect": "Run a policy in an environment and write a dataset.",
+    "import": "Turn the pixel data of others into a dataset.",
     "inspect": "Show what is in a dataset.",
+    "verify": "Say whether a dataset is whole, and mend it.",
+    "rechunk": "Lay a dataset out for speed.",
     "pretrain": "Train a latent model on a dataset.",
     "evaluate": "Measure a latent model: the quality report.",
+    "encode": "Write a dataset as latents, for offline RL.",
     "train": "Train SAC on the latents of an environment.",
     "play": "Evaluate a trained agent and record a video.",
     "demo": "Solve a pixel task from nothing, in minutes.",
     "doctor": "Say what this machine has and lacks, and how to mend it.",
 }
+
+
+def _module(verb: str) -> str:
+    """`import` is a word of Python's own, and cannot name a module."""
+    return f"latentwrap.cli.{verb}_" if keyword.iskeyword(verb) else f"latentwrap.cli.{verb}"
 
 
 class _Verbs(click.Group):
@@ -40,7 +50,7 @@ class _Verbs(click.Group):
         """Load one command."""
         if cmd_name not in _VERBS:
             return None
-        command: click.Command = importlib.import_module(f"latentwrap.cli.{cmd_name}").command
+        command: click.Command = importlib.import_module(_module(cmd_name)).command
         return command
 
     def format_commands(

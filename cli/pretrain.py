@@ -15,7 +15,6 @@ from latentwrap.cli.common import (
     device_option,
     output_option,
     parse_settings,
-    path_argument,
     run_options,
     seed_option,
     settings_options,
@@ -27,8 +26,14 @@ if TYPE_CHECKING:
 
 
 @click.command("pretrain", cls=Verb)
-@path_argument("data", "DATA.h5")
+@click.argument("data", metavar="DATA.h5...", nargs=-1, required=True)
 @output_option("The checkpoint to write, a .safetensors file.")
+@click.option(
+    "--mix",
+    multiple=True,
+    metavar="FILE=WEIGHT",
+    help="How often to learn from a file, or from the files of a pattern; may be repeated.",
+)
 @click.option("--preset", help="fast, or paper as published.  [default: fast]")
 @click.option("--kind", help="rssm, slac or deterministic.  [default: the preset's]")
 @click.option(
@@ -50,6 +55,21 @@ if TYPE_CHECKING:
 @click.option(
     "--init", type=click.Path(path_type=Path), help="A checkpoint whose weights to start from."
 )
+@click.option(
+    "--memory",
+    type=click.FloatRange(min=0),
+    default=2048,
+    show_default=True,
+    metavar="MIB",
+    help="Most MiB of frames to hold; more are read from the files while the model learns.",
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Processes that read frames; 0 leaves it to a thread.",
+)
 @seed_option
 @device_option
 @run_options
@@ -59,8 +79,9 @@ def command(
     ctx: click.Context,
     /,
     *,
-    data: Path,
+    data: tuple[str, ...],
     output: Path,
+    mix: tuple[str, ...],
     preset: str | None,
     kind: str | None,
     latent: int | None,
@@ -68,6 +89,8 @@ def command(
     config: Path | None,
     settings: tuple[str, ...],
     init: Path | None,
+    memory: float,
+    workers: int,
     seed: int,
     device: str,
     resume: bool,
@@ -75,15 +98,16 @@ def command(
     as_json: bool,
     **named: float | None,
 ) -> None:
-    """Train a latent model on DATA.h5.
+    """Train a latent model on DATA.h5; several files, or 'shards/*.h5', are one dataset.
 
     Ctrl-C stops early and still leaves a checkpoint; --resume goes on.
 
     \b
     Example:
       latentwrap pretrain car.h5 -o car.safetensors --minutes 10
+      latentwrap pretrain old.h5 new.h5 -o car.safetensors --mix old.h5=1 --mix new.h5=3
     """
-    from latentwrap.training import pretrain
+    from latentwrap.training import Loading, pretrain
 
     report = Report(as_json=as_json)
     given = {name: value for name, value in named.items() if value is not None}
@@ -91,6 +115,7 @@ def command(
     result = pretrain(
         data,
         output,
+        mix=_weights(mix),
         preset=preset or options.pop("preset", "fast"),
         kind=kind or options.pop("kind", None),
         latent=latent or options.pop("latent", None),
@@ -99,6 +124,7 @@ def command(
         seed=seed,
         device=device,
         init=init,
+        loading=Loading(memory=round(memory * 2**20), workers=workers),
         resume=resume,
         force=force,
         show_progress=True,
@@ -111,6 +137,19 @@ def command(
         ctx.exit(MISTAKE)
 
 
+def _weights(mix: tuple[str, ...]) -> dict[str, float]:
+    weights = {}
+    for given in mix:
+        name, _, weight = given.rpartition("=")
+        try:
+            weights[name] = float(weight)
+        except ValueError:
+            name = ""
+        if not name:
+            raise click.BadParameter(f"expected FILE=WEIGHT, got {given!r}", param_hint="--mix")
+    return weights
+
+
 def _tell_memory(report: Report, estimate: MemoryEstimate) -> None:
     parts = {"frames": estimate.frames, "a batch": estimate.batch, "weights": estimate.weights}
     listed = ", ".join(f"{name} {_mebibytes(count)}" for name, count in parts.items() if count)
@@ -121,7 +160,7 @@ def _mebibytes(count: int) -> str:
     return f"{count / 2**20:.0f} MiB"
 
 
-def _tell(report: Report, result: PretrainResult, data: Path) -> None:
+def _tell(report: Report, result: PretrainResult, data: tuple[str, ...]) -> None:
     for line in (result.note, result.diverged):
         if line:
             report.say(line)
@@ -143,8 +182,8 @@ def _tell(report: Report, result: PretrainResult, data: Path) -> None:
         report.say("  no held-out loss: the dataset has too few episodes to hold one out.")
     words = ["latentwrap", "train", result.env_id, "--model", result.checkpoint]
     report.next(
-        ["latentwrap", "evaluate", result.checkpoint, data],
-        [*words, "--data", data] if result.rewards else words,
+        ["latentwrap", "evaluate", result.checkpoint, data[0]],
+        [*words, "--data", data[0]] if result.rewards else words,
     )
     report.result(
         checkpoint=result.checkpoint,
@@ -153,7 +192,7 @@ def _tell(report: Report, result: PretrainResult, data: Path) -> None:
         seconds=result.seconds,
         train=result.train,
         heldout=result.heldout,
-        data=data,
+        data=data[0] if len(data) == 1 else data,
     )
 
 

@@ -5,11 +5,21 @@ if __name__ != "latentwrap.datasets":
 
 from latentwrap.datasets.collect import CollectResult, collect
 from latentwrap.datasets.episodes import Episode, join_vectors
+from latentwrap.datasets.importers.importing import ImportResult, import_dataset
+from latentwrap.datasets.importers.source import ImportOptions
+from latentwrap.datasets.joining import Source, find_files
 from latentwrap.datasets.layout import DatasetInfo
+from latentwrap.datasets.loading.bench import LoadingSpeed, measure_loading
+from latentwrap.datasets.loading.loader import WindowLoader
+from latentwrap.datasets.loading.mixing import file_weights
+from latentwrap.datasets.loading.sampler import EpisodeSplit, Windows, WindowSampler, split_episodes
+from latentwrap.datasets.loading.window_dataset import WindowDataset
 from latentwrap.datasets.policies import NoisePolicy, Policy, RandomPolicy
 from latentwrap.datasets.reader import Dataset
-from latentwrap.datasets.sampler import EpisodeSplit, Windows, WindowSampler, split_episodes
+from latentwrap.datasets.rechunk import RechunkResult, rechunk
 from latentwrap.datasets.summary import DatasetSummary, contact_sheet, summarize
+from latentwrap.datasets.wholeness.repair import RepairResult, repair
+from latentwrap.datasets.wholeness.verify import Verification, verify
 from latentwrap.datasets.writer import DatasetWriter
 
 __all__ = [
@@ -20,14 +30,30 @@ __all__ = [
     "DatasetWriter",
     "Episode",
     "EpisodeSplit",
+    "ImportOptions",
+    "ImportResult",
+    "LoadingSpeed",
     "NoisePolicy",
     "Policy",
     "RandomPolicy",
+    "RechunkResult",
+    "RepairResult",
+    "Source",
+    "Verification",
+    "WindowDataset",
+    "WindowLoader",
     "WindowSampler",
     "Windows",
     "collect",
     "contact_sheet",
+    "file_weights",
+    "find_files",
+    "import_dataset",
     "join_vectors",
+    "measure_loading",
+    "rechunk",
+    "repair",
     "split_episodes",
     "summarize",
+    "verify",
 ]

@@ -40,14 +40,26 @@ class Columns:
     vectors: FloatArray | None
 
 
-def read_columns(file: h5py.File, info: DatasetInfo, path: Path) -> Columns:
+Seen = Mapping[str, tuple[tuple[int, ...], Any]]
+"""Columns of what was seen: the shape of a row and the dtype of each."""
+
+
+def read_columns(
+    file: h5py.File, info: DatasetInfo, path: Path, *, seen: Seen | None = None
+) -> Columns:
     """Read all columns but the frames, after checking that they are what the layout says.
+
+    Args:
+        file: open.
+        info: what it is of.
+        path: of the file, for messages.
+        seen: the columns that are there instead of frames, such as latents.
 
     Raises:
         DatasetError: a column is missing or has another shape or dtype, the index does not
             cover the rows, there is no episode, or values cannot be actions, rewards or vectors.
     """
-    _check_layout(file, info, path)
+    check_layout(file, info, path, frame_columns(info) if seen is None else seen)
     columns = Columns(
         starts=file[layout.EPISODE_START][:],
         lengths=file[layout.EPISODE_LENGTH][:],
@@ -59,24 +71,42 @@ def read_columns(file: h5py.File, info: DatasetInfo, path: Path) -> Columns:
         vectors=_read_vectors(file, info),
     )
     _check_index(columns, len(columns.actions), path)
-    _check_finite(columns, path)
-    _check_padding(columns, path)
-    _check_discrete(columns, info, path)
+    check_values(columns, info, path)
     return columns
 
 
-def _check_layout(file: h5py.File, info: DatasetInfo, path: Path) -> None:
-    """Compare shapes and dtypes before anything is read: a foreign column may be huge."""
-    frames = layout.frame_paths(info.frame)
-    for name in (*frames, *layout.REQUIRED):
+def check_values(columns: Columns, info: DatasetInfo, path: Path) -> None:
+    """Refuse actions, rewards, vectors and flags that cannot be what they say.
+
+    Args:
+        columns: with an index that covers them.
+        info: what they are of.
+        path: where they are from, for messages.
+
+    Raises:
+        DatasetError: there is such a value.
+    """
+    _check_flags(columns, path)
+    _check_finite(columns, path)
+    _check_padding(columns, path)
+    _check_discrete(columns, info, path)
+
+
+def check_layout(file: h5py.File, info: DatasetInfo, path: Path, seen: Seen) -> None:
+    """Compare shapes and dtypes before anything is read: a foreign column may be huge.
+
+    Raises:
+        DatasetError: a column is missing or has another shape or dtype.
+    """
+    for name in (*seen, *layout.REQUIRED):
         if not isinstance(file.get(name), h5py.Dataset):
             raise DatasetError(
                 f"{path} lacks the column /{name}, which layout version {layout.VERSION} requires: "
                 "get it anew."
             )
-    rows, episodes = _length(file[frames[0]]), _length(file[layout.EPISODE_LENGTH])
+    rows, episodes = _length(file[next(iter(seen))]), _length(file[layout.EPISODE_LENGTH])
     expected: dict[str, tuple[tuple[int | None, ...], Any]] = {
-        **_frame_columns(info, rows),
+        **{name: ((rows, *shape), dtype) for name, (shape, dtype) in seen.items()},
         layout.ACTIONS: ((rows, info.action.stored_size), info.action.stored_dtype),
         layout.TERMINATIONS: ((rows,), np.bool_),
         layout.TRUNCATIONS: ((rows,), np.bool_),
@@ -93,11 +123,10 @@ def _check_layout(file: h5py.File, info: DatasetInfo, path: Path) -> None:
         _check_column(file[name], name, shape, np.dtype(dtype), path)
 
 
-def _frame_columns(info: DatasetInfo, rows: int) -> dict[str, tuple[tuple[int | None, ...], Any]]:
+def frame_columns(info: DatasetInfo) -> Seen:
+    """The columns of the frames: the shape of a row and the dtype of each."""
     paths, panels = layout.frame_paths(info.frame), info.frame.panels
-    return {
-        path: ((rows, *panel.shape), np.uint8) for path, panel in zip(paths, panels, strict=True)
-    }
+    return {path: (panel.shape, np.uint8) for path, panel in zip(paths, panels, strict=True)}
 
 
 def _check_column(
@@ -135,9 +164,9 @@ def _check_index(columns: Columns, rows: int, path: Path) -> None:
     starts, lengths = columns.starts, columns.lengths
     if not len(lengths):
         raise DatasetError(f"{path} holds no episodes: collect some first.")
-    ends = np.cumsum(lengths)
+    ends = np.cumsum(np.clip(lengths, 0, rows))  # an absurd length must not wrap the sum around
     contiguous = (
-        bool((lengths >= 2).all())
+        bool(((lengths >= 2) & (lengths <= rows)).all())
         and np.array_equal(starts, ends - lengths)
         and int(ends[-1]) == rows
     )
@@ -146,6 +175,16 @@ def _check_index(columns: Columns, rows: int, path: Path) -> None:
             f"{path} has an episode index that does not cover its {rows} rows "
             "one episode after the other: get it anew."
         )
+
+
+def _check_flags(columns: Columns, path: Path) -> None:
+    """Refuse truths whose byte is neither 0 nor 1: NumPy counts those as more than one."""
+    for flags in (columns.terminations, columns.truncations):
+        if (flags.view(np.uint8) > 1).any():
+            raise DatasetError(
+                f"{path} has a termination or truncation that is neither true nor false: "
+                "get it anew."
+            )
 
 
 def _check_finite(columns: Columns, path: Path) -> None:

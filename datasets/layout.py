@@ -7,7 +7,7 @@ episode of T transitions has T+1 rows; its last row's action, reward and flags a
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from textwrap import shorten
@@ -33,6 +33,9 @@ EPISODE_START = "episodes/start"
 EPISODE_LENGTH = "episodes/length"
 STATE = "state"
 VECTORS = "vectors"
+
+MOST_FRAME_SKIP = 10_000
+"""Repetitions of an action; more are a damaged number."""
 
 REQUIRED = (ACTIONS, TERMINATIONS, TRUNCATIONS, EPISODE_START, EPISODE_LENGTH)
 """Columns that every file has beside its frames; rewards, states and vectors may be absent."""
@@ -136,29 +139,20 @@ class DatasetInfo:
         for name in ("env_id", "frame", "vectors", "frame_skip", "env_spec"):
             _check_equal(name, getattr(self, name), getattr(other, name), path)
         _check_equal("action space", self.action.to_json(), other.action.to_json(), path)
-        for name in ("policy", "seed"):
+        for name in ("policy", "policy_options", "seed"):
             _check_equal(name, self.provenance.get(name), other.provenance.get(name), path)
 
 
-def create_file(path: Path) -> h5py.File:
-    """Create an HDF5 file to write a dataset into.
-
-    The format of HDF5 1.10 has checksums over the metadata that say where things are. Without
-    them a damaged file can send the HDF5 library into an endless loop or out of its memory.
-    """
-    return h5py.File(path, "w", libver=("v110", "v110"))
-
-
 def frame_json(frame: FrameSpec) -> str:
-    """The frame as a JSON document, the same as ever where no cameras and layout are named."""
-    unnamed = {name for name in ("cameras", "layout") if not getattr(frame, name)}
+    """The frame as a JSON document, the same as ever where nothing that came later is named."""
+    unnamed = {name for name in ("cameras", "layout", "rendering") if not getattr(frame, name)}
     return frame.model_dump_json(exclude=unnamed)
 
 
-def write_info(file: h5py.File, info: DatasetInfo) -> None:
+def write_info(file: h5py.File, info: DatasetInfo, *, file_format: str = FORMAT) -> None:
     """Write the attributes of a file."""
     attributes = {
-        "format": FORMAT,
+        "format": file_format,
         "version": VERSION,
         "env_id": info.env_id,
         "env_spec": info.env_spec or "",
@@ -172,40 +166,74 @@ def write_info(file: h5py.File, info: DatasetInfo) -> None:
         file.attrs[name] = value
 
 
-def read_info(file: h5py.File, path: Path) -> DatasetInfo:
+def read_info(file: h5py.File, path: Path, *, file_format: str = FORMAT) -> DatasetInfo:
     """Read the attributes of a file.
+
+    Args:
+        file: open.
+        path: of the file, for messages.
+        file_format: the value that its attribute `format` must have.
 
     Raises:
         DatasetError: not ours, of a newer version, or damaged.
     """
     attributes = dict(file.attrs)
-    if not _is_ours(attributes.get("format")):
-        raise DatasetError(
-            f"{path} is HDF5 but no latentwrap dataset (its attribute 'format' is "
-            f"{attributes.get('format')!r}): write one with latentwrap collect."
-        )
+    _check_format(attributes.get("format"), file_format, path)
     _check_version(attributes.get("version"), path)
     try:
         info = DatasetInfo(
-            env_id=str(attributes["env_id"]),
-            action=ActionSpec.from_json(attributes["action_space"]),
-            frame=FrameSpec.parse(json.loads(attributes["frame"])),
-            frame_skip=int(attributes["frame_skip"]),
-            env_spec=attributes["env_spec"] or None,
-            provenance=json.loads(attributes["provenance"]),
+            env_id=_text(attributes, "env_id"),
+            action=ActionSpec.from_json(_text(attributes, "action_space")),
+            frame=FrameSpec.parse(json.loads(_text(attributes, "frame"))),
+            frame_skip=_frame_skip(attributes["frame_skip"]),
+            env_spec=_text(attributes, "env_spec") or None,
+            provenance=_provenance(_text(attributes, "provenance")),
             vectors=_vector_spec(file, json.loads(attributes.get("vectors", "[]")), path),
         )
         info.check_names()
-    except (AssertionError, KeyError, TypeError, ValueError, LatentwrapError) as error:
-        reason = str(error).rstrip(".")
+    except (*_DAMAGE, LatentwrapError) as error:
+        reason = shorten(str(error), 300).rstrip(".")
         raise DatasetError(f"{path} has damaged attributes ({reason}): get it anew.") from None
     return info
+
+
+_DAMAGE = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
+"""What comes of a document whose parts are of other types, sizes or depth than they should be."""
+
+
+def _text(attributes: Mapping[str, Any], name: str) -> str:
+    value = attributes[name]
+    if not isinstance(value, str):
+        raise TypeError(f"{name!r} is no text")
+    return value
+
+
+def _frame_skip(value: Any) -> int:
+    if not isinstance(value, int | np.integer) or not 1 <= value <= MOST_FRAME_SKIP:
+        raise ValueError(f"'frame_skip' must be a number from 1 to {MOST_FRAME_SKIP}")
+    return int(value)
+
+
+def _provenance(text: str) -> dict[str, Any]:
+    found = json.loads(text)
+    if not isinstance(found, dict):
+        raise TypeError("'provenance' is no JSON object")
+    return found
 
 
 def _vector_spec(file: h5py.File, names: list[str], path: Path) -> VectorSpec:
     """The vectors of a file in the order in which they are joined; unnamed ones come last."""
     group = file.get(VECTORS)
     stored = sorted(group) if isinstance(group, h5py.Group) else []
+    _check_names(names, "vector")
     names = [*names, *(name for name in stored if name not in names)]
     sizes = []
     for name in names:
@@ -219,14 +247,24 @@ def _vector_spec(file: h5py.File, names: list[str], path: Path) -> VectorSpec:
 
 
 def _check_names(names: Sequence[str], what: str) -> None:
-    for number, name in enumerate(names):
-        column_name(name, what)
-        if name in names[:number]:
+    known: set[str] = set()
+    for name in names:
+        if column_name(name, what) in known:
             raise DatasetError(f"Every {what} requires a name of its own, got {name!r} twice.")
+        known.add(name)
 
 
-def _is_ours(found: Any) -> bool:
-    return isinstance(found, str) and found == FORMAT
+class ForeignFile(DatasetError):
+    """An HDF5 file of another project."""
+
+
+def _check_format(found: Any, expected: str, path: Path) -> None:
+    if not isinstance(found, str) or found != expected:
+        verb = "collect or import" if expected == FORMAT else "encode"
+        raise ForeignFile(
+            f"{path} is HDF5 but no {expected} dataset (its attribute 'format' is {found!r}): "
+            f"write one with latentwrap {verb}."
+        )
 
 
 def _check_version(found: Any, path: Path) -> None:

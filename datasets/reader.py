@@ -4,40 +4,35 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-import h5py
-import hdf5plugin  # noqa: F401 - registers the codecs
 import numpy as np
 
 from latentwrap.datasets import layout
-from latentwrap.datasets.columns import read_columns
 from latentwrap.datasets.episodes import Episode
-from latentwrap.datasets.layout import DatasetInfo, read_info
-from latentwrap.errors import DatasetError, LatentwrapError
+from latentwrap.datasets.frame_reader import FrameReader
+from latentwrap.datasets.joining import Source, check_alike, find_files, join_columns
+from latentwrap.datasets.layout import DatasetInfo
+from latentwrap.datasets.shard import Storage, open_shard
 from latentwrap.types import FloatArray, Frames, IntArray
-
-_FILTERS = {"32004": "LZ4", "32015": "Zstd", "32001": "Blosc", "32026": "Blosc2"}
 
 
 class Dataset:
-    """A file of layout version 1, open for reading.
+    """One or more files of layout version 1, open for reading.
 
     All columns but the frames are held in memory. Frames are read when asked for; `preload`
-    takes them into memory too. A dataset may be used after a fork: each process opens the file
-    for itself, because a shared handle gives wrong data. It may be pickled too; the copy reads
-    frames from the file, also where the original had preloaded them.
+    takes them into memory too. A dataset may be used after a fork and by several threads: each
+    process opens the files for itself, few at a time. It may be pickled too; the copy reads
+    frames from the files, also where the original had preloaded them.
 
     Args:
-        path: the file.
+        source: a file, a pattern such as `shards/*.h5`, or several of either, which are read as
+            one dataset.
 
     Attributes:
-        path: the file.
-        info: what it is of.
+        paths: the files.
+        info: what the first is of; the others fit it.
+        frame_reader: reads the frames; workers need no more of a dataset.
         starts, lengths: first row and number of rows of each episode, int64 (E,).
         actions: as the environment took them, (N, A); `info.action.encode` gives the model's.
         rewards: float32 (N,), or `None`.
@@ -46,7 +41,8 @@ class Dataset:
         joined_vectors: what was observed beside the frames, float32 (N, V), or `None`.
 
     Raises:
-        DatasetError: missing, not HDF5, foreign, damaged, or without episodes.
+        DatasetError: missing, not HDF5, foreign, damaged, without episodes, or files that do not
+            fit each other.
 
     Example:
         >>> import tempfile
@@ -58,28 +54,34 @@ class Dataset:
         array([201,  51])
         >>> data.frames(slice(0, 9)).shape
         (9, 64, 64, 3)
+        >>> data.windows(data.starts, 9).shape
+        (2, 9, 64, 64, 3)
     """
 
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
-        self._file: h5py.File | None = None
-        self._owner = 0
-        self._memory: Frames | None = None
-        try:
-            self._read(self._handle())
-        except BaseException:
-            self.close()
-            raise
-
-    def _read(self, file: h5py.File) -> None:
-        with _damage_named(self.path):
-            self.info: DatasetInfo = read_info(file, self.path)
-            columns = read_columns(file, self.info, self.path)
+    def __init__(self, source: Source) -> None:
+        self.paths = find_files(source)
+        shards = [open_shard(path) for path in self.paths]
+        check_alike(shards)
+        self.frame_reader = FrameReader([shard.frames for shard in shards])
+        self._storage = [shard.frames.storage for shard in shards]
+        self.info: DatasetInfo = shards[0].info
+        columns = join_columns([shard.columns for shard in shards])
         self.starts, self.lengths = columns.starts, columns.lengths
         self.actions, self.rewards = columns.actions, columns.rewards
         self.terminations, self.truncations = columns.terminations, columns.truncations
         self.states = dict(columns.states)
         self.joined_vectors = columns.vectors
+
+    @property
+    def path(self) -> Path:
+        """The file, or the first of several."""
+        return self.paths[0]
+
+    @property
+    def name(self) -> str:
+        """The file, or the first and how many more there are, for messages."""
+        more = len(self.paths) - 1
+        return f"{self.path} and {more} more" if more else str(self.path)
 
     @property
     def vectors(self) -> dict[str, FloatArray]:
@@ -113,17 +115,28 @@ class Dataset:
         """Frames of some rows, uint8 (n, H, W, C), several cameras side by side.
 
         Raises:
-            DatasetError: the file is damaged there.
+            DatasetError: a file is damaged there.
         """
-        if self._memory is not None:
-            return self._memory[rows]
-        with _damage_named(self.path):
-            return layout.read_frames(self._handle(), rows, self.info.frame)
+        return self.frame_reader.read(rows)
+
+    def windows(self, starts: IntArray, length: int) -> Frames:
+        """Frames from each of some rows on, uint8 (B, `length`, H, W, C).
+
+        Args:
+            starts: rows with which the windows begin, int64 (B,); no window may reach into
+                another file, as none does that lies within an episode.
+            length: frames in a window.
+
+        Raises:
+            DatasetError: a file is damaged there.
+        """
+        out = np.empty((len(starts), length, *self.info.frame.shape), np.uint8)
+        self.frame_reader.fill_windows(starts, out)
+        return out
 
     def preload(self) -> None:
         """Hold all frames in memory, `frame_bytes` of it."""
-        if self._memory is None:
-            self._memory = self.frames(slice(0, self.num_frames))
+        self.frame_reader.preload()
 
     def rows(self, episodes: IntArray) -> IntArray:
         """Numbers of all rows of episodes, one after the other; int64."""
@@ -161,8 +174,9 @@ class Dataset:
     def fingerprint(self) -> str:
         """Identifies the experience: SHA-256 over info and all columns but frames and states.
 
-        Frames, states and provenance are left out, so that asking costs milliseconds: two files
-        that differ in their pictures alone have the same fingerprint.
+        It is the same however the episodes are divided into files. Frames, states and provenance
+        are left out, so that asking costs milliseconds: two files that differ in their pictures
+        alone have the same fingerprint.
         """
         info = [self.info.env_id, self.info.action.to_json(), layout.frame_json(self.info.frame)]
         digest = hashlib.sha256(json.dumps([*info, self.info.frame_skip]).encode())
@@ -180,55 +194,16 @@ class Dataset:
                 digest.update(np.ascontiguousarray(column).tobytes())
         return digest.hexdigest()
 
-    def storage(self) -> dict[str, Any]:
-        """How the frames lie on disk: `chunks` (of one camera), `codec`, `bytes` compressed."""
-        columns = [self._handle()[path] for path in layout.frame_paths(self.info.frame)]
-        filters = list(columns[0]._filters) or ["none"]
-        return {
-            "chunks": columns[0].chunks,
-            "codec": ", ".join(_FILTERS.get(name, name) for name in filters),
-            "bytes": sum(int(column.id.get_storage_size()) for column in columns),
-        }
+    def storage(self) -> Storage:
+        """How the frames of the first file lie on disk, and how large those of all are."""
+        parts, first = self._storage, self._storage[0]
+        return Storage(
+            first.chunks,
+            first.codec,
+            bytes=sum(part.bytes for part in parts),
+            fast=all(part.fast for part in parts),
+        )
 
     def close(self) -> None:
-        """Close the file; it is opened again when frames are read."""
-        if self._file is not None:
-            self._file.close()
-        self._file = None
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_file": None, "_memory": None}
-
-    def _handle(self) -> h5py.File:
-        """This process's own handle.
-
-        One that came through a fork is closed first, in this process alone: as long as it is
-        open, HDF5 would hand out its file descriptor, whose position all processes share.
-        """
-        if self._file is not None and self._owner != os.getpid():
-            self.close()
-        if self._file is None:
-            self._file = _open(self.path)
-            self._owner = os.getpid()
-        return self._file
-
-
-def _open(path: Path) -> h5py.File:
-    if not path.is_file():
-        raise DatasetError(f"The dataset {path} does not exist or is no file.")
-    try:
-        return h5py.File(path, "r")
-    except OSError as error:
-        raise DatasetError(f"{path} is no whole HDF5 file ({error}): get it anew.") from None
-
-
-@contextmanager
-def _damage_named(path: Path) -> Iterator[None]:
-    """Say which file is damaged: HDF5 raises whatever its inner layers happen to raise."""
-    try:
-        yield
-    except LatentwrapError:
-        raise
-    except (ArithmeticError, LookupError, OSError, RuntimeError, TypeError, ValueError) as error:
-        reason = " ".join(str(error).split()).rstrip(".")
-        raise DatasetError(f"{path} is damaged ({reason}): get it anew.") from None
+        """Close the files; they are opened again when frames are read."""
+        self.frame_reader.close()

@@ -48,6 +48,7 @@ class DatasetSummary:
         frame_bytes, stored_frame_bytes: size of the frames in memory and on disk.
         compression: how many times smaller the frames are on disk.
         codec, chunks: how the frames lie on disk.
+        fast: they lie so that windows are read quickly.
     """
 
     env_id: str
@@ -71,6 +72,7 @@ class DatasetSummary:
     compression: float
     codec: str
     chunks: tuple[int, ...] | None
+    fast: bool
 
     def described(self) -> dict[str, str]:
         """The summary in words, line by line."""
@@ -94,7 +96,7 @@ class DatasetSummary:
                 f"{_megabytes(self.stored_frame_bytes)} ({self.codec}, {self.compression:.1f} "
                 f"times smaller than the {_megabytes(self.frame_bytes)} in memory)"
             ),
-            "chunks": str(self.chunks),
+            "chunks": f"{self.chunks}{'' if self.fast else ', slow to read windows from'}",
         }
 
 
@@ -118,12 +120,13 @@ def summarize(dataset: Dataset) -> DatasetSummary:
         truncated=int(dataset.truncations.sum()),
         states={name: int(np.prod(c.shape[1:])) for name, c in dataset.states.items()},
         vectors=dict(zip(info.vectors.names, info.vectors.sizes, strict=True)),
-        file_bytes=dataset.path.stat().st_size,
+        file_bytes=sum(path.stat().st_size for path in dataset.paths),
         frame_bytes=dataset.frame_bytes,
-        stored_frame_bytes=storage["bytes"],
-        compression=dataset.frame_bytes / max(storage["bytes"], 1),
-        codec=storage["codec"],
-        chunks=storage["chunks"],
+        stored_frame_bytes=storage.bytes,
+        compression=dataset.frame_bytes / max(storage.bytes, 1),
+        codec=storage.codec,
+        chunks=storage.chunks,
+        fast=storage.fast,
     )
 
 

@@ -2,30 +2,236 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 import h5py
-import hdf5plugin
-import numpy as np
+import hdf5plugin  # noqa: F401 - registers the codecs
 
 from latentwrap.datasets import layout
+from latentwrap.datasets.appending import write_episodes
+from latentwrap.datasets.codecs import find_codec
+from latentwrap.datasets.columns import read_columns
 from latentwrap.datasets.episodes import Episode, columns_of
-from latentwrap.datasets.layout import DatasetInfo, write_info
-from latentwrap.datasets.reader import Dataset
-from latentwrap.errors import DatasetError, OutputExists
-from latentwrap.files import refuse_output, remove, written_whole
+from latentwrap.datasets.guarding.opening import open_checked
+from latentwrap.datasets.layout import DatasetInfo, read_info, write_info
+from latentwrap.datasets.shard import damage_named
+from latentwrap.datasets.wholeness.parts import PartFolder
+from latentwrap.datasets.wholeness.steady import NewFile, new_file
+from latentwrap.errors import DatasetError, OutputFailed
+from latentwrap.files import failures_named, refuse_output
 from latentwrap.types import AnyArray
 
-CHUNK_FRAMES = 8
-"""Whole frames per chunk: small enough that a window decodes little it does not need."""
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
-CHUNK_BYTES = 16 * 1024
-"""Size of a chunk of any other column: an episode's own file has one chunk of each."""
+EpisodeT = TypeVar("EpisodeT")
 
 
-class DatasetWriter:
+class Info(Protocol):
+    """What an episode writer asks of the description of what it writes."""
+
+    def check_same(self, other: Any, path: Path) -> None:
+        """Refuse to mix episodes of different sources in one file."""
+
+
+InfoT = TypeVar("InfoT", bound=Info)
+
+
+@dataclass(frozen=True)
+class Part(Generic[InfoT]):
+    """What a file of whole episodes holds.
+
+    Attributes:
+        info: what it is of.
+        episodes, transitions: how many there are.
+    """
+
+    info: InfoT
+    episodes: int
+    transitions: int
+
+
+class EpisodeWriter(ABC, Generic[EpisodeT, InfoT]):
+    """Keeps every episode as a file of its own until all of them are joined.
+
+    Args:
+        path: what to write.
+        info: what it is of.
+        codec: of frames: `lz4`, `zstd` or `none`.
+        force: replace what is there (only when the new one is whole) and an old folder.
+        resume: keep the episodes of an interrupted run, or of a finished file, which stays as it
+            is until it can be replaced by the one that continues it.
+
+    Attributes:
+        path: what is written.
+        episodes, transitions: how many were added, those of the interrupted run included.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        info: InfoT,
+        *,
+        codec: str = "lz4",
+        force: bool = False,
+        resume: bool = False,
+    ) -> None:
+        self.path = Path(path)
+        self.episodes = 0
+        self.transitions = 0
+        self._info = info
+        self._form: dict[str, tuple[int, ...]] = {}
+        self._codec = find_codec(codec)
+        with failures_named(self.path):
+            self._check_output(force=force or resume)
+        self._parts = PartFolder(self.path, force=force, resume=resume)
+        try:
+            self._take_over()
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def sources(self) -> tuple[Path, ...]:
+        """Files that hold the episodes so far, in order; a finished one that is continued first."""
+        return self._parts.sources()
+
+    def add(self, episode: EpisodeT) -> None:
+        """Keep a whole episode for good.
+
+        Raises:
+            DatasetError: its arrays do not fit each other or the dataset.
+            OutputFailed: it could not be written; the episodes before it are safe.
+        """
+        columns = self._columns(episode)
+        self._check_form({name: values.shape[1:] for name, values in columns.items()})
+        with self._hopefully(), self._parts.add() as piece, new_file(piece) as file:
+            self._write(file, [columns])
+        self.episodes += 1
+        self.transitions += len(columns[layout.ACTIONS]) - 1
+
+    def finish(self) -> None:
+        """Join the episodes into the file; a second call does nothing.
+
+        Raises:
+            DatasetError: there are none, or one of them is damaged.
+            OutputFailed: the file could not be written; the episodes are safe.
+        """
+        if self._parts.closed:
+            return
+        if not self.episodes:
+            self.close()
+            raise DatasetError(f"{self.path} was not written: there is no whole episode.")
+        if self._parts.pieces():
+            with self._hopefully(), self._parts.publish() as whole:
+                self._join(whole)
+        self.close()
+
+    def close(self) -> None:
+        """Let other processes go on with what there is; the episodes so far stay."""
+        self._parts.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            if error is None:
+                self.finish()
+        finally:
+            self.close()
+
+    @abstractmethod
+    def _columns(self, episode: EpisodeT) -> dict[str, AnyArray]:
+        """The columns of one episode, padded to the same number of rows."""
+
+    @abstractmethod
+    def _describe(self, file: h5py.File) -> None:
+        """Write the attributes of a file."""
+
+    @abstractmethod
+    def _open(self, path: Path) -> Part[InfoT]:
+        """Read a file of whole episodes, all of it checked, and close it."""
+
+    def _check_output(self, *, force: bool) -> None:
+        """Refuse what cannot be written, or is there already."""
+        if self.path.suffix not in (".h5", ".hdf5"):
+            raise DatasetError(f"A dataset must end in .h5 or .hdf5, got {self.path}.")
+        refuse_output(self.path, force=force)
+
+    def _join(self, whole: Path) -> None:
+        """Write all that is stored to a new file (or folder), which becomes the result."""
+        with new_file(whole) as file:
+            self._write(file, self._stored())
+
+    def _write(self, file: NewFile, episodes: Iterable[dict[str, AnyArray]]) -> None:
+        self._describe(file.h5)
+        write_episodes(file, episodes, self._codec)
+
+    def _stored(self) -> Iterator[dict[str, AnyArray]]:
+        """The columns of every episode so far, one at a time in memory."""
+        for path in self.sources:
+            with damage_named(path), h5py.File(path, "r") as file:
+                starts, lengths = file[layout.EPISODE_START][:], file[layout.EPISODE_LENGTH][:]
+                for start, length in zip(starts, lengths, strict=True):
+                    yield {name: file[name][start : start + length] for name in self._form}
+
+    def _check_form(self, form: dict[str, tuple[int, ...]]) -> None:
+        """Refuse an episode with other columns than the first, which could not be joined."""
+        self._form = self._form or form
+        if form != self._form:
+            raise DatasetError(
+                f"{self.path} requires the same columns of every episode, got "
+                f"{_described(form)} after {_described(self._form)}."
+            )
+
+    def _take_over(self) -> None:
+        """Count the whole episodes of what is continued."""
+        for path in self.sources:
+            try:
+                part = self._open(path)
+            except DatasetError:
+                if path == self._parts.base:
+                    raise
+                self._parts.set_aside(path)  # a power cut leaves such, a killed process none
+                continue
+            part.info.check_same(self._info, path if path == self.path else self._parts.folder)
+            self._check_form(self._form_of(path))
+            self.episodes += part.episodes
+            self.transitions += part.transitions
+
+    def _form_of(self, path: Path) -> dict[str, tuple[int, ...]]:
+        """The columns of a file of whole episodes and the shape of one row of each."""
+        with h5py.File(path, "r") as file:
+            names: list[str] = []
+            file.visit(names.append)
+            index = (layout.EPISODE_START, layout.EPISODE_LENGTH)
+            columns = [n for n in names if isinstance(file[n], h5py.Dataset) and n not in index]
+            return {name: file[name].shape[1:] for name in columns}
+
+    @contextmanager
+    def _hopefully(self) -> Iterator[None]:
+        """Say how to go on after the mending, if something is there to go on with."""
+        try:
+            yield
+        except OutputFailed as error:
+            if not self.episodes:
+                raise
+            raise OutputFailed(f"{str(error).rstrip('.')}, then go on with --resume.") from error
+
+
+class DatasetWriter(EpisodeWriter[Episode, DatasetInfo]):
     """Collects episodes into one file that appears only when it is whole.
 
     Every episode becomes a file of its own in the folder `<path>.partial` as soon as it is
@@ -35,6 +241,7 @@ class DatasetWriter:
     Args:
         path: the file to write.
         info: what the dataset is of.
+        codec: of the frames: `lz4`; `zstd`, which is smaller and slower; or `none`.
         force: replace an existing file (only when the new one is whole) and an old folder.
         resume: keep the episodes of an interrupted run, or of a finished file to be continued.
 
@@ -67,175 +274,24 @@ class DatasetWriter:
         3
     """
 
-    def __init__(
-        self, path: str | Path, info: DatasetInfo, *, force: bool = False, resume: bool = False
-    ) -> None:
-        self.path = Path(path)
-        self.parts = partial_folder(self.path)
-        self.episodes = 0
-        self.transitions = 0
-        self._info = info
-        self._form: dict[str, tuple[int, ...]] = {}
-        self._finished = False
-        if self.path.suffix not in (".h5", ".hdf5"):
-            raise DatasetError(f"A dataset must end in .h5 or .hdf5, got {self.path}.")
-        info.check_names()
-        refuse_output(self.path, force=force or resume)
-        if resume:
-            self._reopen()
-            self._take_over()
-        elif self.parts.exists() and not force:
-            raise OutputExists(
-                f"{self.parts} holds the episodes of an interrupted run: pass --resume to go on "
-                "with them or --force to drop them."
-            )
-        else:
-            remove(self.parts)
-        self.parts.mkdir(parents=True, exist_ok=True)
+    def _check_output(self, *, force: bool) -> None:
+        super()._check_output(force=force)
+        self._info.check_names()
 
-    def add(self, episode: Episode) -> None:
-        """Keep a whole episode for good.
+    def _columns(self, episode: Episode) -> dict[str, AnyArray]:
+        return columns_of(episode, self._info)
 
-        Raises:
-            DatasetError: its arrays do not fit each other or the dataset.
-        """
-        columns = columns_of(episode, self._info)
-        self._check_form({name: values.shape[1:] for name, values in columns.items()})
-        with written_whole(self._part(self.episodes)) as part, layout.create_file(part) as file:
-            _write_episodes(file, self._info, [columns])
-        self.episodes += 1
-        self.transitions += len(episode.actions)
+    def _describe(self, file: h5py.File) -> None:
+        write_info(file, self._info)
 
-    def finish(self) -> None:
-        """Join the episodes into the file; a second call does nothing.
-
-        Raises:
-            DatasetError: there are none.
-        """
-        if self._finished:
-            return
-        if not self.episodes:
-            remove(self.parts)
-            raise DatasetError(f"{self.path} was not written: there is no whole episode.")
-        with written_whole(self.path) as whole, layout.create_file(whole) as file:
-            _write_episodes(file, self._info, self._stored())
-        self._finished = True
-        remove(self.parts)
-
-    def __enter__(self) -> DatasetWriter:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if error is None:
-            self.finish()
-        elif not self.episodes:
-            remove(self.parts)
-
-    def _part(self, number: int) -> Path:
-        return self.parts / f"{number:08d}.h5"
-
-    def _stored(self) -> Iterator[dict[str, AnyArray]]:
-        for path in self._all_parts():
-            with h5py.File(path, "r") as file:
-                starts, lengths = file[layout.EPISODE_START][:], file[layout.EPISODE_LENGTH][:]
-                for start, length in zip(starts, lengths, strict=True):
-                    yield {name: file[name][start : start + length] for name in self._form}
-
-    def _all_parts(self) -> list[Path]:
-        return sorted(self.parts.glob("[0-9]*.h5"))
-
-    def _check_form(self, form: dict[str, tuple[int, ...]]) -> None:
-        """Refuse an episode with other columns than the first, which could not be joined."""
-        self._form = self._form or form
-        if form != self._form:
-            raise DatasetError(
-                f"{self.path} requires the same columns of every episode, got "
-                f"{_described(form)} after {_described(self._form)}."
-            )
-
-    def _reopen(self) -> None:
-        """Make a finished file the first part of the one that continues it."""
-        if not self.path.exists():
-            return
-        if self.parts.exists():
-            raise OutputExists(
-                f"{self.path} is finished, but {self.parts} holds an interrupted run: "
-                "move one of them away."
-            )
-        finished = Dataset(self.path)
-        finished.close()
-        finished.info.check_same(self._info, self.path)
-        self.parts.mkdir()
-        self.path.replace(self._part(0))
-
-    def _take_over(self) -> None:
-        """Count the whole episodes of the interrupted run and close the gaps between them."""
-        for path in self._all_parts():
-            try:
-                part = Dataset(path)
-            except DatasetError:
-                path.unlink()
-                continue
-            part.close()
-            part.info.check_same(self._info, self.parts)
-            self._check_form(_form_of(path))
-            path.replace(self._part(self.episodes))
-            self.episodes += part.num_episodes
-            self.transitions += part.num_transitions
-
-
-def partial_folder(path: Path) -> Path:
-    """Where the episodes of an unfinished dataset lie."""
-    return path.with_name(path.name + ".partial")
-
-
-def _form_of(path: Path) -> dict[str, tuple[int, ...]]:
-    """The columns of a part and the shape of one row of each."""
-    with h5py.File(path, "r") as file:
-        names: list[str] = []
-        file.visit(names.append)
-        index = (layout.EPISODE_START, layout.EPISODE_LENGTH)
-        columns = [n for n in names if isinstance(file[n], h5py.Dataset) and n not in index]
-        return {name: file[name].shape[1:] for name in columns}
+    def _open(self, path: Path) -> Part[DatasetInfo]:
+        # A finished file may be a stranger's; the pieces are our own.
+        with open_checked(path, trusted=path != self.path) as file, damage_named(path):
+            info = read_info(file, path)
+            columns = read_columns(file, info, path)
+        episodes = len(columns.lengths)
+        return Part(info, episodes, len(columns.actions) - episodes)
 
 
 def _described(form: dict[str, tuple[int, ...]]) -> str:
     return ", ".join(f"/{name} {shape}" for name, shape in sorted(form.items()))
-
-
-def _write_episodes(
-    file: h5py.File, info: DatasetInfo, episodes: Iterable[dict[str, AnyArray]]
-) -> None:
-    """Append episodes, one at a time in memory, and write their index last."""
-    write_info(file, info)
-    lengths: list[int] = []
-    for columns in episodes:
-        for name, values in columns.items():
-            _append(file, name, values)
-        lengths.append(len(columns[layout.ACTIONS]))
-    ends = np.cumsum(lengths, dtype=np.int64)
-    file[layout.EPISODE_START] = ends - np.array(lengths)
-    file[layout.EPISODE_LENGTH] = np.array(lengths, np.int64)
-
-
-def _append(file: h5py.File, name: str, values: AnyArray) -> None:
-    if name not in file:
-        _create(file, name, values)
-    column = file[name]
-    column.resize(len(column) + len(values), axis=0)
-    column[-len(values) :] = values
-
-
-def _create(file: h5py.File, name: str, values: AnyArray) -> None:
-    rest = values.shape[1:]
-    if layout.is_frames(name):
-        options = {"chunks": (CHUNK_FRAMES, *rest), **hdf5plugin.LZ4()}
-    else:
-        rows = CHUNK_BYTES // max(values[0].nbytes, 1)
-        options = {"chunks": (max(rows, 1), *rest)}
-    file.create_dataset(name, (0, *rest), dtype=values.dtype, maxshape=(None, *rest), **options)

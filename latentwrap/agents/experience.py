@@ -41,10 +41,10 @@ def remember_dataset(
         20000
     """
     if dataset.rewards is None:
-        raise DatasetError(f"An agent learns from rewards, {dataset.path} has none: leave it out.")
+        raise DatasetError(f"An agent learns from rewards, {dataset.name} has none: leave it out.")
     if dataset.info.frame_skip != env.frame_skip:
         raise DatasetError(
-            f"{dataset.path} has frame skip {dataset.info.frame_skip}, the environment "
+            f"{dataset.name} has frame skip {dataset.info.frame_skip}, the environment "
             f"{env.frame_skip}: collect it anew or leave it out."
         )
     numbers = np.arange(dataset.num_episodes)
@@ -69,7 +69,7 @@ def _vectors(dataset: Dataset, names: Sequence[str], rows: slice) -> FloatArray:
     missing = [name for name in names if name not in dataset.vectors]
     if missing:
         raise DatasetError(
-            f"The environment observes the vector {missing[0]!r}, {dataset.path} has none: collect "
+            f"The environment observes the vector {missing[0]!r}, {dataset.name} has none: collect "
             f"it with --vector-key {missing[0]}, or leave it out."
         )
     nothing = np.zeros((rows.stop - rows.start, 0), np.float32)

@@ -42,7 +42,7 @@ def probe_states(
         DatasetError: the dataset stores no states, or there are no episodes to use.
     """
     if not dataset.states:
-        raise DatasetError(f"A probe requires /state columns, {dataset.path} has none.")
+        raise DatasetError(f"A probe requires /state columns, {dataset.name} has none.")
     if not len(fit) or not len(test):
         raise DatasetError(
             "A probe requires at least one episode to fit and one to test, got none."

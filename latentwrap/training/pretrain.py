@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from latentwrap.datasets import Dataset, EpisodeSplit
+from latentwrap.datasets import Dataset, EpisodeSplit, Source, find_files
 from latentwrap.errors import ConfigError, TrainingDiverged
 from latentwrap.files import refuse_existing, refuse_output, remove
 from latentwrap.interrupts import InterruptFlag
 from latentwrap.models import LatentModel, save_model
-from latentwrap.progress import Bar, bar
+from latentwrap.progress import bar
 from latentwrap.runlog import MetricLog
+from latentwrap.training.loop import Loop
 from latentwrap.training.memory import MemoryEstimate
 from latentwrap.training.recipes import make_recipe
 from latentwrap.training.run_folder import RunFolder
-from latentwrap.training.session import Session
+from latentwrap.training.session import Loading, Session
 from latentwrap.training.statistics import latent_statistics
 
 
@@ -60,9 +59,10 @@ class PretrainResult:
 
 
 def pretrain(
-    data: str | Path,
+    data: Source,
     output: str | Path,
     *,
+    mix: Mapping[str, float] | None = None,
     preset: str = "fast",
     kind: str | None = None,
     latent: int | None = None,
@@ -71,6 +71,7 @@ def pretrain(
     seed: int = 0,
     device: str = "auto",
     init: str | Path | None = None,
+    loading: Loading | None = None,
     resume: bool = False,
     force: bool = False,
     show_progress: bool = False,
@@ -83,7 +84,10 @@ def pretrain(
     still leave a checkpoint.
 
     Args:
-        data: a dataset of layout version 1.
+        data: a dataset of layout version 1; a pattern such as `shards/*.h5`, or several files,
+            are one dataset.
+        mix: how often to learn from each file, weights by name or pattern; `None` takes all
+            windows equally often.
         output: the checkpoint, a `.safetensors` file.
         preset: `fast` or `paper`.
         kind: `rssm`, `slac` or `deterministic`; `None` takes the preset's own.
@@ -94,6 +98,8 @@ def pretrain(
         seed: of weights, windows, noise and held-out episodes.
         device: `auto`, `cpu` or `cuda`.
         init: a checkpoint whose weights to start from.
+        loading: how much of the data to hold in memory, and who reads the rest; it changes no
+            result.
         resume: go on with an earlier run of the same arguments.
         force: replace an earlier run.
         show_progress: draw a progress bar on standard error.
@@ -112,12 +118,42 @@ def pretrain(
     recipe = make_recipe(preset, {**unlimited, **(options or {})}, kind=kind, latent=latent)
     if recipe.training.steps is None and minutes is None:
         raise ConfigError("Pretraining requires steps or minutes, got neither: give one of them.")
-    _check_output(output, Path(data), force=force or resume)
+    paths = find_files(data)
+    _check_output(output, paths, force=force or resume)
     folder = RunFolder.of(output)
     if not resume:
         refuse_existing(folder.path, force=force)
-    dataset = Dataset(data)
-    session = Session(dataset, recipe, seed=seed, device=device, init=init)
+    session = Session(
+        Dataset(paths),
+        recipe,
+        seed=seed,
+        device=device,
+        init=init,
+        loading=loading or Loading(),
+        mix=mix or {},
+    )
+    with closing(session):
+        return _train(
+            session,
+            output,
+            folder,
+            minutes=minutes,
+            resume=resume,
+            show=show_progress,
+            on_start=on_start,
+        )
+
+
+def _train(
+    session: Session,
+    output: Path,
+    folder: RunFolder,
+    *,
+    minutes: float | None,
+    resume: bool,
+    show: bool,
+    on_start: Callable[[MemoryEstimate], None] | None,
+) -> PretrainResult:
     identity = session.identity()
     if resume:
         folder.restore(session.trainer, identity)
@@ -126,18 +162,18 @@ def pretrain(
     if on_start is not None:
         on_start(session.memory())
     try:
-        return _run(
-            session, output, folder, identity, minutes=minutes, resume=resume, show=show_progress
-        )
+        return _run(session, output, folder, identity, minutes=minutes, resume=resume, show=show)
     except TrainingDiverged:
         remove(folder.path)  # there is nothing in it to go on from
         raise
 
 
-def _check_output(output: Path, data: Path, *, force: bool) -> None:
+def _check_output(output: Path, data: Sequence[Path], *, force: bool) -> None:
     if output.suffix != ".safetensors":
         raise ConfigError(f"A checkpoint must end in .safetensors, got {output}.")
-    refuse_output(output, force=force, source=data)
+    for path in data:
+        refuse_output(output, force=True, source=path)
+    refuse_output(output, force=force)
 
 
 def _run(
@@ -151,7 +187,7 @@ def _run(
     show: bool,
 ) -> PretrainResult:
     trainer = session.trainer
-    loop = _Loop(session, folder, identity, minutes=minutes)
+    loop = Loop(session, folder, identity, minutes=minutes)
     begun_at = trainer.steps_done
     resume_at = begun_at if resume else None
     with MetricLog(folder.path, resume_at=resume_at) as log, InterruptFlag() as interrupt:
@@ -183,110 +219,6 @@ def _run(
     )
 
 
-class _Loop:
-    """Runs updates until steps, minutes, Ctrl-C or NaN end them."""
-
-    def __init__(
-        self,
-        session: Session,
-        folder: RunFolder,
-        identity: dict[str, Any],
-        *,
-        minutes: float | None,
-    ) -> None:
-        self._session, self._folder, self._identity = session, folder, identity
-        self._earlier = folder.seconds
-        self._started = time.monotonic()
-        self._resumed_at = session.trainer.steps_done
-        self._limit = None if minutes is None else 60 * minutes
-        self._recent: list[dict[str, float]] = []
-        self.train = folder.train
-
-    @property
-    def seconds(self) -> float:
-        """Training time, that before a resume included; unchanged if there was no update."""
-        if self._session.trainer.steps_done == self._resumed_at:
-            return self._earlier
-        return self._elapsed
-
-    @property
-    def title(self) -> str:
-        """What the progress bar counts."""
-        return "Pretraining" if self._steps is not None else "Pretraining (seconds)"
-
-    @property
-    def total(self) -> float:
-        """Where the progress bar ends."""
-        return float(self._limit or 0) if self._steps is None else self._steps
-
-    @property
-    def _steps(self) -> int | None:
-        return self._session.recipe.training.steps
-
-    @property
-    def _elapsed(self) -> float:
-        return self._earlier + time.monotonic() - self._started
-
-    @property
-    def _done(self) -> bool:
-        if self._limit is not None and self._elapsed >= self._limit:
-            return True
-        return self._steps is not None and self._session.trainer.steps_done >= self._steps
-
-    def run(self, log: MetricLog, interrupt: InterruptFlag, progress: Bar) -> str | None:
-        """Train; returns the sentence of a divergence, if there was one."""
-        trainer, training = self._session.trainer, self._session.recipe.training
-        self._move(progress)
-        while not self._done and not interrupt.raised:
-            try:
-                self._recent.append(trainer.step())
-            except TrainingDiverged as error:
-                return self._fall_back(error)
-            self._move(progress)
-            if trainer.steps_done % training.log_every == 0:
-                self._log(log)
-            if trainer.steps_done % training.evaluate_every == 0:
-                self._evaluate(log)
-        self._summarize()
-        return None
-
-    def _move(self, progress: Bar) -> None:
-        note = _note(self._recent[-1]) if self._recent else None
-        if self._steps is None:
-            progress.move_to(round(min(self._elapsed, self.total)), note)
-        else:
-            progress.move_to(self._session.trainer.steps_done, note)
-
-    def _log(self, log: MetricLog) -> None:
-        self._summarize()
-        log.write(
-            self._session.trainer.steps_done,
-            {f"train/{name}": value for name, value in self.train.items()},
-        )
-
-    def _evaluate(self, log: MetricLog) -> None:
-        trainer = self._session.trainer
-        heldout = trainer.measure_heldout()
-        if heldout:
-            log.write(trainer.steps_done, {f"heldout/{name}": v for name, v in heldout.items()})
-        self._summarize()
-        self._folder.save(trainer, self._identity, seconds=self.seconds, train=self.train)
-
-    def _summarize(self) -> None:
-        if self._recent:
-            names = self._recent[0]
-            self.train = {n: float(np.mean([r[n] for r in self._recent])) for n in names}
-            self._recent = []
-
-    def _fall_back(self, error: TrainingDiverged) -> str:
-        """Return to the last saved state, whose loss was finite."""
-        if not self._folder.has_state:
-            raise error
-        self._folder.restore(self._session.trainer, self._identity)
-        kept = self._session.trainer.steps_done
-        return f"{str(error).rstrip('.')}; the checkpoint holds the model of update {kept}."
-
-
 def _write_checkpoints(
     session: Session, output: Path, folder: RunFolder, record: dict[str, Any], *, show: bool
 ) -> Path | None:
@@ -309,7 +241,3 @@ def _write_checkpoints(
 
 def _finish(model: LatentModel, dataset: Dataset, split: EpisodeSplit) -> None:
     model.normalizer = latent_statistics(model, dataset, split.train)
-
-
-def _note(losses: dict[str, float]) -> str:
-    return "  ".join(f"{name} {value:.4g}" for name, value in losses.items() if name != "loss")

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from latentwrap.datasets import Dataset, WindowSampler, split_episodes
+from latentwrap.datasets import (
+    Dataset,
+    WindowLoader,
+    WindowSampler,
+    file_weights,
+    split_episodes,
+)
 from latentwrap.devices import keep_freed_memory, resolve_device
 from latentwrap.errors import CheckpointError, ConfigError
 from latentwrap.models import LatentModel, build_model, load_model
@@ -19,12 +27,34 @@ from latentwrap.training.statistics import vector_statistics, vector_words
 from latentwrap.training.trainer import Trainer, to_tensors
 from latentwrap.types import AnyArray, FloatArray, IntArray
 
-_PRELOAD_BYTES = 2 * 1024**3
 _FRAMES_SHOWN = 1000
 
 
+@dataclass(frozen=True)
+class Loading:
+    """How frames reach the model.
+
+    Attributes:
+        memory: most bytes of frames to hold; more are read from the files while the model learns.
+        workers: processes that read them; 0 leaves it to a thread.
+    """
+
+    memory: int = 2 * 1024**3
+    workers: int = 0
+
+
 class Session:
-    """The objects of one run, built from data, recipe and seed alone."""
+    """The objects of one run, built from data, recipe and seed alone.
+
+    Args:
+        dataset: to learn from.
+        recipe: what, and how.
+        seed: of weights, windows, noise and held-out episodes.
+        device: `auto`, `cpu` or `cuda`.
+        init: a checkpoint whose weights to start from.
+        loading: how frames reach the model; it changes no result.
+        mix: weights of the dataset's files, by name or pattern.
+    """
 
     def __init__(
         self,
@@ -34,12 +64,16 @@ class Session:
         seed: int,
         device: str,
         init: str | Path | None,
+        loading: Loading,
+        mix: Mapping[str, float],
     ) -> None:
         self.dataset, self.recipe, self.seed = dataset, recipe, seed
+        self._mix = dict(mix)
         weights_seed, split_seed, window_seed, noise_seed = child_seeds(seed, 4)
         training = recipe.training
         _check_vectors(dataset, recipe)
-        self._preloads = dataset.frame_bytes <= _PRELOAD_BYTES
+        weights = file_weights(dataset, self._mix)
+        self._preloads = dataset.frame_bytes <= loading.memory
         if self._preloads:
             dataset.preload()
         self.split = split_episodes(
@@ -48,11 +82,16 @@ class Session:
             numpy_generator(split_seed),
             shortest=training.window,
         )
-        self.sampler = self._windows(self.split.train, window_seed)
+        self.sampler = self._windows(self.split.train, window_seed, weights)
         self.init = None if init is None else load_model(init)
         self.model = self._build(weights_seed, device)
+        # Copying out of memory is quicker than handing the work to another thread.
+        self._loader = None
+        if loading.workers or not self._preloads:
+            self._loader = WindowLoader(self.sampler, workers=loading.workers)
+        windows = self._loader or self.sampler
         self.trainer = Trainer(
-            self.model, self.sampler, self._heldout_windows(), training, seed=noise_seed
+            self.model, windows, self._heldout_windows(), training, seed=noise_seed
         )
 
     def identity(self) -> dict[str, Any]:
@@ -62,6 +101,7 @@ class Session:
             "dataset": self.dataset.fingerprint(),
             "recipe": self.recipe.model_dump(mode="json"),
             "seed": self.seed,
+            **({"mix": self._mix} if self._mix else {}),
             "init": None if start is None else start.fingerprint,
         }
 
@@ -74,6 +114,11 @@ class Session:
             batch_size=self.recipe.training.batch_size,
             frames=self.dataset.frame_bytes if self._preloads else 0,
         )
+
+    def close(self) -> None:
+        """End what reads ahead."""
+        if self._loader is not None:
+            self._loader.close()
 
     def _build(self, seed: int, device: str) -> LatentModel:
         info = self.dataset.info
@@ -113,7 +158,9 @@ class Session:
         pieces = [rewards[first[e] : last[e]] for e in self.split.train]
         return np.concatenate(pieces).astype(np.float64)
 
-    def _windows(self, episodes: IntArray, seed: int) -> WindowSampler:
+    def _windows(
+        self, episodes: IntArray, seed: int, weights: AnyArray | None = None
+    ) -> WindowSampler:
         training = self.recipe.training
         return WindowSampler(
             self.dataset,
@@ -121,6 +168,7 @@ class Session:
             length=training.window,
             batch_size=training.batch_size,
             generator=numpy_generator(seed),
+            weights=weights,
         )
 
     def _heldout_windows(self) -> WindowSampler | None:
@@ -130,7 +178,7 @@ class Session:
 def _check_vectors(dataset: Dataset, recipe: Recipe) -> None:
     if recipe.model.vectors and dataset.joined_vectors is None:
         raise ConfigError(
-            f"A model with vectors=True requires data with vectors, {dataset.path} has none: "
+            f"A model with vectors=True requires data with vectors, {dataset.name} has none: "
             "collect it with --vector-key, or leave the option out."
         )
 

@@ -17,7 +17,7 @@ from latentwrap.pixels import FrameSpec
 from latentwrap.types import FloatArray, IntArray
 from latentwrap.vectors import VectorSpec
 
-_BYTES_AT_ONCE = 200 * 1024**2
+_BYTES_AT_ONCE = 64 * 1024**2
 
 
 def check_dataset(model: LatentModel, dataset: Dataset) -> None:
@@ -32,7 +32,7 @@ def check_dataset(model: LatentModel, dataset: Dataset) -> None:
     def require(name: str, expected: Any, found: Any, *, fits: bool) -> None:
         if not fits:
             raise DatasetError(
-                f"{dataset.path} has {name} {found}, the model requires {expected}: "
+                f"{dataset.name} has {name} {found}, the model requires {expected}: "
                 "use a dataset like the one that it was trained on."
             )
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from latentwrap.datasets import Windows, WindowSampler
+from latentwrap.datasets import WindowLoader, Windows, WindowSampler
 from latentwrap.errors import TrainingDiverged
 from latentwrap.models import LatentModel, WindowTensors
 from latentwrap.optimizers import moments, restore_moments, under
@@ -46,7 +46,7 @@ class Trainer:
     def __init__(
         self,
         model: LatentModel,
-        sampler: WindowSampler,
+        sampler: WindowSampler | WindowLoader,
         heldout: WindowSampler | None,
         config: TrainingConfig,
         *,
@@ -156,7 +156,10 @@ def to_tensors(windows: Windows, model: LatentModel) -> WindowTensors:
     """Windows from a dataset as tensors on the model's device, vectors as the model takes them."""
 
     def move(array: Any) -> Tensor:
-        return torch.from_numpy(array).to(model.device, non_blocking=True)
+        tensor = torch.from_numpy(array)
+        if model.device.type == "cuda":
+            tensor = tensor.pin_memory()  # else the copy waits for all that the GPU still has to do
+        return tensor.to(model.device, non_blocking=True)
 
     return WindowTensors(
         frames=move(windows.frames),

@@ -26,6 +26,7 @@ from latentwrap_test_data import (
 
 from latentwrap.actions import ActionSpec
 from latentwrap.datasets import Dataset, DatasetWriter, Episode
+from latentwrap.datasets.open_files import OpenFiles, Stamp
 from latentwrap.errors import DatasetError
 
 
@@ -349,6 +350,8 @@ def test_a_closed_dataset_opens_again(path: Path) -> None:
 
 FORKS = """
 import os, sys
+if sys.argv[2] == "HDF5":
+    del os.pread  # without it, frames are read by the HDF5 library
 import numpy as np
 from latentwrap.datasets import Dataset
 
@@ -377,9 +380,10 @@ print(mine, codes, reads_well(100))
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no fork there")
-def test_forked_processes_read_at_the_same_time(path: Path) -> None:
+@pytest.mark.parametrize("way", ["direct", "HDF5"])
+def test_forked_processes_read_at_the_same_time(path: Path, way: str) -> None:
     write_dataset(path, [150] * 20)
-    command = [sys.executable, "-c", FORKS, str(path)]
+    command = [sys.executable, "-c", FORKS, str(path), way]
     result = subprocess.run(command, capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "True [0, 0, 0, 0] True"
 
@@ -388,9 +392,10 @@ def test_a_forked_child_does_not_share_the_file_descriptor(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_dataset(path, [3])
-    data = Dataset(path)
-    inherited = data._handle()
-    monkeypatch.setattr("latentwrap.datasets.reader.os.getpid", lambda: -1)
-    own = data._handle()
+    files, stamp = OpenFiles(), Stamp.of(path.stat())
+    inherited = files.hdf5(path, stamp)
+    monkeypatch.setattr("latentwrap.datasets.open_files.os.getpid", lambda: -1)
+    own = files.hdf5(path, stamp)
     assert not inherited.id.valid  # closed before the other was opened
     assert own.id.valid
+    files.close()

@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from latentwrap.datasets.loading.mixing import FileMix
 from latentwrap.datasets.reader import Dataset
 from latentwrap.errors import DatasetError
 from latentwrap.seeding import numpy_state, restore_numpy_state
-from latentwrap.types import BoolArray, FloatArray, Frames, IntArray
+from latentwrap.types import AnyArray, BoolArray, FloatArray, Frames, IntArray
 
 
 @dataclass(frozen=True)
@@ -75,12 +76,16 @@ class WindowSampler:
         length: actions in a window, L.
         batch_size: windows in a batch, B.
         generator: draws the windows.
+        weights: of the dataset's files, by how often a window comes from each, float64 (F,);
+            `None` draws every window equally often, from a larger file more.
 
     Attributes:
+        dataset, length, batch_size: as given.
+        starts: first rows of all windows, ascending, int64 (W,).
         skipped: how many episodes were too short.
 
     Raises:
-        DatasetError: all are too short.
+        DatasetError: all are too short, or those of a file with a weight.
 
     Example:
         >>> import tempfile
@@ -105,38 +110,63 @@ class WindowSampler:
         length: int,
         batch_size: int,
         generator: np.random.Generator,
+        weights: AnyArray | None = None,
     ) -> None:
         fits = dataset.lengths[episodes] > length
         self.skipped = int((~fits).sum())
-        self._starts = _window_starts(dataset, episodes[fits], length)
-        if not len(self._starts):
+        self.starts = window_starts(dataset, episodes[fits], length)
+        if not len(self.starts):
             longest = dataset.lengths[episodes].max(initial=1) - 1
             raise DatasetError(
-                f"{dataset.path} requires an episode of at least {length} transitions for windows "
+                f"{dataset.name} requires an episode of at least {length} transitions for windows "
                 f"of that length, the longest of the {len(episodes)} to use has {longest}: "
                 "use a smaller window or collect longer episodes."
             )
-        self._dataset = dataset
-        self._length, self._batch_size = length, batch_size
+        self.dataset, self.length, self.batch_size = dataset, length, batch_size
         self._generator = generator
         self._actions = dataset.info.action.encode(dataset.actions)
+        self._mix = None if weights is None else FileMix.of(dataset, self.starts, weights)
 
     @property
     def num_windows(self) -> int:
         """How many different windows there are."""
-        return len(self._starts)
+        return len(self.starts)
 
     def sample(self) -> Windows:
         """A random batch."""
-        chosen = self._generator.integers(len(self._starts), size=self._batch_size)
-        return self._gather(self._starts[chosen])
+        return self.gather(self.draw())
+
+    def draw(self) -> IntArray:
+        """First rows of a random batch, int64 (B,), for `gather`."""
+        if self._mix is None:
+            chosen = self._generator.integers(len(self.starts), size=self.batch_size)
+        else:
+            chosen = self._mix.draw(self._generator, self.batch_size)
+        return self.starts[chosen]
 
     def fixed(self, count: int) -> Iterator[Windows]:
         """Batches of at most `count` windows together, evenly spaced and always the same."""
-        places = np.linspace(0, len(self._starts) - 1, min(count, len(self._starts)))
-        starts = self._starts[places.astype(np.int64)]
-        for first in range(0, len(starts), self._batch_size):
-            yield self._gather(starts[first : first + self._batch_size])
+        places = np.linspace(0, len(self.starts) - 1, min(count, len(self.starts)))
+        starts = self.starts[places.astype(np.int64)]
+        for first in range(0, len(starts), self.batch_size):
+            yield self.gather(starts[first : first + self.batch_size])
+
+    def gather(self, starts: IntArray, frames: Frames | None = None) -> Windows:
+        """The windows that begin in some rows, int64 (B,).
+
+        Args:
+            starts: the rows, at least L before their episode's last.
+            frames: those of the windows where they were read already, uint8 (B, L+1, H, W, C).
+        """
+        data, rows = self.dataset, starts[:, None] + np.arange(self.length)
+        seen = starts[:, None] + np.arange(self.length + 1)
+        return Windows(
+            frames=data.windows(starts, self.length + 1) if frames is None else frames,
+            actions=self._actions[rows],
+            rewards=None if data.rewards is None else data.rewards[rows],
+            terminations=data.terminations[rows],
+            vectors=None if data.joined_vectors is None else data.joined_vectors[seen],
+        )
 
     def state(self) -> dict[str, Any]:
         """The generator's state, JSON-serialisable."""
@@ -146,21 +176,8 @@ class WindowSampler:
         """Go on from `state`."""
         restore_numpy_state(self._generator, state)
 
-    def _gather(self, starts: IntArray) -> Windows:
-        length, data = self._length, self._dataset
-        frames = np.stack([data.frames(slice(s, s + length + 1)) for s in starts])
-        rows = starts[:, None] + np.arange(length)
-        seen = starts[:, None] + np.arange(length + 1)
-        return Windows(
-            frames=frames,
-            actions=self._actions[rows],
-            rewards=None if data.rewards is None else data.rewards[rows],
-            terminations=data.terminations[rows],
-            vectors=None if data.joined_vectors is None else data.joined_vectors[seen],
-        )
 
-
-def _window_starts(dataset: Dataset, episodes: IntArray, length: int) -> IntArray:
+def window_starts(dataset: Dataset, episodes: IntArray, length: int) -> IntArray:
     """First rows of all windows: L+1 rows that end within their episode."""
     if not len(episodes):
         return np.empty(0, np.int64)

@@ -1,0 +1,140 @@
+"""How frames are compressed, and how their chunks are decoded without the HDF5 library.
+
+HDF5 holds a global lock while it reads, copies every chunk through a cache, and its LZ4 filter
+believes the sizes that a file claims. Here chunks go straight from the file into the caller's
+array, outside Python's lock, and never past its end.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import cramjam
+import hdf5plugin
+import numpy as np
+
+from latentwrap.errors import DatasetError
+from latentwrap.types import AnyArray
+
+FLETCHER32 = 3
+"""HDF5's number of its checksum, four bytes behind a chunk."""
+
+_LZ4_HEADER = struct.Struct(">QI")  # decoded size, size of a decoded block
+_LZ4_BLOCK = struct.Struct(">I")  # size of an encoded block
+
+
+class Undecodable(ValueError):
+    """A chunk whose bytes are not what its codec writes."""
+
+
+@dataclass(frozen=True)
+class Codec:
+    """One way to compress a chunk.
+
+    Attributes:
+        name: what users call it.
+        filter: HDF5's number of the filter; `None` for none.
+        options: for `h5py.Group.create_dataset`.
+        decode: fills rows, uint8 (K, bytes), with K encoded chunks, which begin and end at these
+            places of the data, or raises `Undecodable`.
+    """
+
+    name: str
+    filter: int | None
+    options: Callable[[], Mapping[str, Any]]
+    decode: Callable[[bytes, Sequence[int], Sequence[int], AnyArray], None]
+
+
+def _copy(data: bytes, begins: Sequence[int], ends: Sequence[int], rows: AnyArray) -> None:
+    view = np.frombuffer(data, np.uint8)
+    for begin, end, row in zip(begins, ends, rows, strict=True):
+        _check_size(end - begin, len(row))
+        row[:] = view[begin:end]
+
+
+def _decode_lz4(data: bytes, begins: Sequence[int], ends: Sequence[int], rows: AnyArray) -> None:
+    """HDF5's frame around LZ4: a header, then blocks with their sizes in front."""
+    view, size = memoryview(data), rows.shape[1]
+    usual, skipped = _LZ4_HEADER.pack(size, size), _LZ4_HEADER.size + _LZ4_BLOCK.size
+    decode, stored = cramjam.lz4.decompress_block_into, size + skipped
+    try:
+        for begin, end, row in zip(begins, ends, rows, strict=True):
+            # Nearly all chunks are one block that LZ4 made smaller; parsing each as if it might
+            # be several would cost more than decoding it.
+            if data.startswith(usual, begin) and end - begin != stored:
+                filled = decode(view[begin + skipped : end], row, size)
+                if filled != size:
+                    _check_size(filled, size)
+            else:
+                _decode_blocks(view[begin:end], row)
+    except cramjam.DecompressionError as error:
+        raise Undecodable(str(error)) from None
+
+
+def _decode_blocks(data: memoryview, row: AnyArray) -> None:
+    if len(data) < _LZ4_HEADER.size:
+        raise Undecodable("no LZ4 header")
+    size, block = _LZ4_HEADER.unpack_from(data)
+    _check_size(size, len(row))
+    if not block:
+        raise Undecodable("blocks of no size")
+    at = _LZ4_HEADER.size
+    for begin in range(0, size, block):
+        part = row[begin : begin + block]
+        if at + _LZ4_BLOCK.size > len(data):
+            raise Undecodable("it ends too early")
+        (encoded,) = _LZ4_BLOCK.unpack_from(data, at)
+        at += _LZ4_BLOCK.size
+        _decode_block(data[at : at + encoded], part)
+        at += encoded
+
+
+def _decode_block(data: memoryview, part: AnyArray) -> None:
+    """A block that LZ4 could not make smaller lies there as it is."""
+    if len(data) == len(part):
+        part[:] = np.frombuffer(data, np.uint8)
+    else:
+        filled = cramjam.lz4.decompress_block_into(data, part.data, len(part))
+        _check_size(filled, len(part))
+
+
+def _decode_zstd(data: bytes, begins: Sequence[int], ends: Sequence[int], rows: AnyArray) -> None:
+    view = memoryview(data)
+    try:
+        for begin, end, row in zip(begins, ends, rows, strict=True):
+            _check_size(cramjam.zstd.decompress_into(view[begin:end], row), len(row))
+    except cramjam.DecompressionError as error:
+        raise Undecodable(str(error)) from None
+
+
+def _check_size(found: int, expected: int) -> None:
+    if found != expected:
+        raise Undecodable(f"{found} bytes instead of {expected}")
+
+
+CODECS: Mapping[str, Codec] = {
+    codec.name: codec
+    for codec in (
+        Codec("lz4", 32004, hdf5plugin.LZ4, _decode_lz4),
+        Codec("zstd", 32015, hdf5plugin.Zstd, _decode_zstd),
+        Codec("none", None, dict, _copy),
+    )
+}
+"""The codecs that are decoded here; others are left to the HDF5 library."""
+
+
+def find_codec(name: str) -> Codec:
+    """The codec that a user named.
+
+    Raises:
+        DatasetError: there is none of that name.
+
+    >>> find_codec("lz4").filter
+    32004
+    """
+    if name not in CODECS:
+        raise DatasetError(f"A codec must be one of {', '.join(CODECS)}, got {name!r}.")
+    return CODECS[name]

@@ -1,0 +1,106 @@
+"""Several files as one dataset: which they are, whether they fit, and their columns joined."""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from latentwrap.datasets.columns import Columns
+from latentwrap.datasets.shard import Shard
+from latentwrap.errors import DatasetError
+from latentwrap.types import FloatArray
+
+Source: TypeAlias = "str | Path | Sequence[str | Path]"
+"""A file, a pattern such as `shards/*.h5`, or several of either."""
+
+
+def find_files(source: Source) -> tuple[Path, ...]:
+    """The files that a source names, each pattern's in the order of their names.
+
+    Raises:
+        DatasetError: a pattern that fits no file, no file at all, or one named twice.
+
+    >>> find_files(["a.h5", "b.h5"])
+    (PosixPath('a.h5'), PosixPath('b.h5'))
+    """
+    named = [source] if isinstance(source, str | Path) else list(source)
+    files = [path for each in named for path in _expanded(str(each))]
+    if not files:
+        raise DatasetError("A dataset requires at least one file, got none.")
+    for path in files:
+        if files.count(path) > 1:
+            raise DatasetError(f"A dataset requires different files, got {path} twice.")
+    return tuple(files)
+
+
+def _expanded(name: str) -> list[Path]:
+    if Path(name).exists() or not glob.has_magic(name):
+        return [Path(name)]
+    found = [Path(each) for each in sorted(glob.glob(name, recursive=True))]  # noqa: PTH207
+    if not found:
+        raise DatasetError(f"No file has a name like {name}.")
+    return found
+
+
+def check_alike(shards: Sequence[Shard]) -> None:
+    """Refuse files that cannot be one dataset.
+
+    Environment, policy and seed may differ; the first file's stand for all.
+
+    Raises:
+        DatasetError: other frames, actions, frame skip or vectors, or rewards in some only.
+    """
+    first = shards[0]
+    for other in shards[1:]:
+        for name, expected, found in _compared(first, other):
+            if expected != found:
+                raise DatasetError(
+                    f"{other.frames.path} has {name} {found}, {first.frames.path} has {expected}: "
+                    "files of one dataset must agree in it, leave one of them out."
+                )
+
+
+def _compared(first: Shard, other: Shard) -> list[tuple[str, Any, Any]]:
+    one, two = first.info, other.info
+    return [
+        ("frames", one.frame, two.frame),
+        ("the action space", one.action.to_json(), two.action.to_json()),
+        ("the frame skip", one.frame_skip, two.frame_skip),
+        ("the vectors", one.vectors, two.vectors),
+        ("rewards:", first.columns.rewards is not None, other.columns.rewards is not None),
+    ]
+
+
+def join_columns(parts: Sequence[Columns]) -> Columns:
+    """The columns of all files, one after the other; of the states those that all have."""
+    if len(parts) == 1:
+        return parts[0]
+    begins = np.cumsum([0] + [len(part.actions) for part in parts[:-1]])
+    return Columns(
+        starts=np.concatenate([p.starts + b for p, b in zip(parts, begins, strict=True)]),
+        lengths=np.concatenate([part.lengths for part in parts]),
+        actions=np.concatenate([part.actions for part in parts]),
+        rewards=_join([part.rewards for part in parts]),
+        terminations=np.concatenate([part.terminations for part in parts]),
+        truncations=np.concatenate([part.truncations for part in parts]),
+        states=_shared_states(parts),
+        vectors=_join([part.vectors for part in parts]),
+    )
+
+
+def _join(parts: Sequence[FloatArray | None]) -> FloatArray | None:
+    found = [part for part in parts if part is not None]
+    return np.concatenate(found) if len(found) == len(parts) else None
+
+
+def _shared_states(parts: Sequence[Columns]) -> dict[str, FloatArray]:
+    first = parts[0].states
+    return {
+        name: np.concatenate([part.states[name] for part in parts])
+        for name, column in first.items()
+        if all(name in p.states and p.states[name].shape[1:] == column.shape[1:] for p in parts)
+    }

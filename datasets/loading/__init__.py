@@ -1,0 +1,1 @@
+"""Random windows: drawn, read ahead, and handed to a training loop."""

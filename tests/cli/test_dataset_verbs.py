@@ -1,0 +1,80 @@
+"""rechunk, inspect --bench, and pretrain on several files, as a user types them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from latentwrap_test_data import write_dataset
+from tests.cli.test_cli import SMALL, good, mistake, run
+
+from latentwrap.datasets import Dataset, collect
+from latentwrap.envs import PIXEL_PENDULUM
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("shards")
+    for seed in range(2):
+        collect(PIXEL_PENDULUM, folder / f"{seed}.h5", steps=300, seed=seed, height=16, width=16)
+    return folder
+
+
+def settings() -> list[str]:
+    return [word for name, value in SMALL.items() for word in ("--set", f"{name}={value}")]
+
+
+def test_rechunk_writes_anew_and_says_what_next(tmp_path: Path) -> None:
+    write_dataset(tmp_path / "a.h5", [9])
+    result = good(
+        "rechunk", tmp_path / "a.h5", "-o", tmp_path / "b.h5", "--codec", "zstd", "--json"
+    )
+    found = json.loads(result.stdout.splitlines()[-1])
+    assert (found["transitions"], found["interrupted"]) == (9, False)
+    assert f"latentwrap inspect {tmp_path}/b.h5 --bench" in result.stderr
+    assert "Zstd" in Dataset(tmp_path / "b.h5").storage().codec
+
+
+def test_rechunk_refuses_what_it_reads_and_what_is_no_dataset(tmp_path: Path) -> None:
+    write_dataset(tmp_path / "a.h5", [9])
+    assert "is what is read" in mistake(
+        "rechunk", tmp_path / "a.h5", "-o", tmp_path / "a.h5", "--force"
+    )
+    (tmp_path / "text.h5").write_text("no HDF5")
+    assert "text.h5" in mistake("rechunk", tmp_path / "text.h5", "-o", tmp_path / "b.h5")
+    assert not (tmp_path / "b.h5").exists()
+
+
+def test_inspect_measures_and_names_a_slow_file(tmp_path: Path) -> None:
+    write_dataset(tmp_path / "a.h5", [20, 20])
+    shown = good("inspect", tmp_path / "a.h5", "--bench", "--window", "4")
+    assert "Random windows of 5 frames in a second" in shown.output
+    assert "rechunk" not in shown.output
+    found = json.loads(
+        good("inspect", tmp_path / "a.h5", "--bench", "--json").stdout.splitlines()[-1]
+    )
+    assert found["bench"]["length"] == 9
+    assert found["fast"]
+    assert "windows of that length" in mistake(
+        "inspect", tmp_path / "a.h5", "--bench", "--window", "99"
+    )
+
+
+def test_pretrain_takes_a_pattern_and_a_mix(shards: Path, tmp_path: Path) -> None:
+    words = ["pretrain", shards / "*.h5", "-o", tmp_path / "m.safetensors", "--steps", "3"]
+    mix = ["--mix", f"{shards}/0.h5=1", "--mix", "*1.h5=2.5"]
+    result = good(*words, *settings(), *mix, "--memory", "0", "--workers", "1", "--json")
+    assert json.loads(result.stdout.splitlines()[-1])["steps"] == 3
+    assert "frames" not in next(line for line in result.stderr.splitlines() if "Needs" in line)
+
+
+def test_pretrain_says_what_is_wrong_with_a_mix(shards: Path, tmp_path: Path) -> None:
+    words = ["pretrain", shards / "0.h5", shards / "1.h5", "-o", tmp_path / "m.safetensors"]
+    assert "The mix names x.h5" in mistake(*words, "--mix", "x.h5=1")
+    wrong = run(*words, "--mix", "0.h5")
+    assert wrong.exit_code == 2
+    assert "expected FILE=WEIGHT, got '0.h5'" in wrong.output
+    assert "No file has a name like" in mistake(
+        "pretrain", shards / "x*.h5", "-o", tmp_path / "m.safetensors"
+    )
