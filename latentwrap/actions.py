@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,9 @@ from gymnasium import spaces
 
 from latentwrap.errors import EnvironmentMismatch
 from latentwrap.types import AnyArray, FloatArray
+
+MOST_VALUES = 2**16
+"""Of an encoded action; more would not fit a model, and a damaged number takes all memory."""
 
 _Kinds = (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)
 
@@ -38,11 +42,16 @@ class ActionSpec:
                 "Actions must be Box, Discrete, MultiDiscrete or MultiBinary, "
                 f"got {type(self.space).__name__}: wrap the environment to flatten its actions."
             )
+        if max(self.stored_size, self.size) > MOST_VALUES:
+            raise EnvironmentMismatch(
+                f"Actions must have at most {MOST_VALUES} values, one for each choice, "
+                f"got {max(self.stored_size, self.size)}: wrap the environment to offer fewer."
+            )
 
     @property
     def stored_size(self) -> int:
         """Columns of a stored action."""
-        return int(np.prod(self.space.shape, dtype=int)) if self.space.shape else 1
+        return math.prod(self.space.shape or ())
 
     @property
     def stored_dtype(self) -> np.dtype[Any]:
@@ -52,7 +61,11 @@ class ActionSpec:
     @property
     def size(self) -> int:
         """Columns of an encoded action, A."""
-        return int(self.encode(np.zeros((1, self.stored_size), self.stored_dtype)).shape[1])
+        if isinstance(self.space, spaces.Discrete):
+            return int(self.space.n)
+        if isinstance(self.space, spaces.MultiDiscrete):
+            return sum(self.space.nvec.ravel().tolist())
+        return self.stored_size
 
     def flatten(self, action: Any) -> AnyArray:
         """The stored form, (A,) in C order, of one action of the environment.
@@ -156,7 +169,11 @@ def space_from_json(text: str) -> spaces.Space[Any]:
     kind = document["kind"]
     if kind == "Box":
         dtype, shape = np.dtype(document["dtype"]), tuple(document["shape"])
+        if dtype.kind not in "biuf":
+            raise ValueError(f"a Box of {dtype}")
         low, high = (np.array(document[name], dtype) for name in ("low", "high"))
+        if np.isnan(low).any() or np.isnan(high).any():
+            raise ValueError("a Box with bounds that are NaN")
         return spaces.Box(low.reshape(shape), high.reshape(shape), shape, document["dtype"])
     if kind == "Discrete":
         return spaces.Discrete(document["n"], start=document["start"])
@@ -209,7 +226,8 @@ def scale_to_unit(space: spaces.Box, actions: AnyArray) -> FloatArray:
 
 
 def _one_hot(index: AnyArray, size: int) -> FloatArray:
-    rows: FloatArray = np.eye(size, dtype=np.float32)[np.clip(index, 0, size - 1)]
+    rows = np.zeros((len(index), size), np.float32)
+    rows[np.arange(len(index)), np.clip(index, 0, size - 1)] = 1
     return rows
 
 

@@ -1,0 +1,1 @@
+"""Opening files from strangers: examined by another process before they are opened."""
