@@ -26,6 +26,10 @@ class EnvironmentMismatch(LatentwrapError):
     """An environment that cannot be used as asked: no images, another action space."""
 
 
+class EnvironmentFailed(LatentwrapError):
+    """An environment that raised an error of its own while it ran."""
+
+
 class DatasetError(LatentwrapError):
     """A dataset file that is missing, foreign, damaged or too small."""
 
@@ -36,6 +40,10 @@ class CheckpointError(LatentwrapError):
 
 class OutputExists(LatentwrapError):
     """A file or folder that would have been overwritten."""
+
+
+class OutputFailed(LatentwrapError, OSError):
+    """A file that could not be written: a full disk, no permission, an impossible name."""
 
 
 class MissingExtra(LatentwrapError, ImportError):

@@ -2,16 +2,32 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from latentwrap.errors import OutputExists
+from latentwrap.errors import OutputExists, OutputFailed
+
+_MENDING = {
+    errno.ENOSPC: "make room on that disk",
+    errno.EDQUOT: "make room within your quota",
+    errno.EFBIG: "raise the limit on the size of a file (ulimit -f), or take another disk",
+    errno.EROFS: "choose a folder on a disk that can be written",
+    errno.EACCES: "choose a folder that you may write to",
+    errno.EPERM: "choose a folder that you may write to",
+    errno.ENAMETOOLONG: "choose a shorter name",
+    errno.ENOTDIR: "choose a path whose folders are folders",
+    errno.EEXIST: "choose a path whose folders are folders",
+}
+
+_OF_WRITING = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.ENAMETOOLONG})
+"""What the reading of something else does not run into."""
 
 
 def refuse_existing(path: Path, *, force: bool) -> None:
@@ -36,10 +52,19 @@ def refuse_output(path: Path, *, force: bool, source: Path | None = None) -> Non
 
 
 @contextmanager
-def written_whole(path: str | Path) -> Iterator[Path]:
+def written_whole(path: str | Path, *, settle: bool = True) -> Iterator[Path]:
     """Give a temporary path beside `path` that replaces it when the block ends well.
 
-    If the block raises, `path` is as it was before and the temporary file is gone.
+    If the block raises, `path` is as it was before and the temporary file is gone. What was
+    written is on the disk before it gets its name, so that a power cut leaves one or the other.
+
+    Args:
+        path: of a file, or of a folder that is not there yet.
+        settle: wait until the name is on the disk too; else a power cut may leave the old file
+            although the block has ended.
+
+    Raises:
+        OutputFailed: the disk is full, the folder cannot be written or the name is impossible.
 
     Example:
         >>> import tempfile
@@ -50,14 +75,71 @@ def written_whole(path: str | Path) -> Iterator[Path]:
         'whole'
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    with failures_named(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
     # The ending stays: some writers choose the format by it.
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
     try:
-        yield temporary
-        temporary.replace(path)
+        with failures_named(path, only=_OF_WRITING):
+            yield temporary
+        with failures_named(path):
+            sync(temporary)
+            temporary.replace(path)
+            if settle:
+                sync_folder(path.parent)
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # there is none, or it could not even be named
+            remove(temporary)
+
+
+@contextmanager
+def failures_named(path: Path, *, only: Collection[int] | None = None) -> Iterator[None]:
+    """Say in a sentence why `path` could not be written, and how to mend it.
+
+    Args:
+        path: what is written.
+        only: numbers of the errors that are meant; `None` for all.
+
+    Raises:
+        OutputFailed: an `OSError` came out of the block.
+
+    Example:
+        >>> with failures_named(Path("data.h5")):
+        ...     raise OSError(errno.ENOSPC, "No space left on device")
+        Traceback (most recent call last):
+        latentwrap.errors.OutputFailed: data.h5 could not be written (No space left on device): \
+make room on that disk.
+    """
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error, OutputFailed) or (only is not None and error.errno not in only):
+            raise
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        mending = _MENDING.get(error.errno or 0, "choose another place")
+        raise OutputFailed(f"{path} could not be written ({reason}): {mending}.") from error
+
+
+def sync(path: Path) -> None:
+    """Wait until the content of a file, or of the files in a folder, is on the disk."""
+    if path.is_dir():
+        for inside in path.iterdir():
+            sync(inside)
+        sync_folder(path)
+        return
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+
+
+def sync_folder(path: Path) -> None:
+    """Wait until the names in a folder are on the disk, where the system can do that."""
+    if os.name == "nt":
+        return
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def remove(path: Path) -> None:
