@@ -20,6 +20,9 @@ F = TypeVar("F", bound=Callable[..., Any])
 MISTAKE = 2
 """Exit code of a user's mistake."""
 
+DEBUG = "latentwrap.debug"
+"""Where a command finds whether --debug was given, in `Context.meta`."""
+
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it."""
 
@@ -35,7 +38,7 @@ class Verb(click.Command):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""
-        debug = ctx.params.pop("debug", False)
+        debug = ctx.meta[DEBUG] = ctx.params.pop("debug", False)
         try:
             return super().invoke(ctx)
         except (LatentwrapError, OSError) as error:
@@ -115,6 +118,33 @@ def run_options(function: F) -> F:
     """Add --resume and --force."""
     function = click.option("--force", is_flag=True, help="Replace what is there.")(function)
     return click.option("--resume", is_flag=True, help="Go on with an interrupted run.")(function)
+
+
+def frame_options(function: F) -> F:
+    """Add --size and --grey."""
+    function = click.option("--grey", is_flag=True, help="Store grey frames of coloured images.")(
+        function
+    )
+    return click.option(
+        "--size",
+        metavar="HxW",
+        callback=_parse_size,
+        default="64x64",
+        show_default=True,
+        help="Height and width of the frames; one number for a square.",
+    )(function)
+
+
+def _parse_size(_ctx: click.Context, _param: click.Parameter, text: str) -> tuple[int, int]:
+    from latentwrap.pixels.frames import SMALLEST_SIDE
+
+    numbers = text.lower().split("x")
+    sides = [int(number) for number in numbers if number.isdecimal()]
+    if len(sides) < len(numbers) or len(sides) > 2 or min(sides) < SMALLEST_SIDE:
+        raise click.BadParameter(
+            f"expected HxW such as 96x128, no side below {SMALLEST_SIDE}, got {text!r}"
+        )
+    return sides[0], sides[-1]
 
 
 def observation_options(function: F) -> F:

@@ -109,6 +109,34 @@ class RenderedEnv(CountingEnv):
         return self.frame()
 
 
+class ObservingEnv(RenderedEnv):
+    """The same, but it observes a Dict: `where.step` is the step, `mode` the step modulo 3."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        where = spaces.Dict({"step": spaces.Box(0, np.inf, (), np.float32)})
+        # More numbers than a state has.
+        cloud = spaces.Box(0, 1, (2000,), np.float32)
+        self.observation_space = spaces.Dict(
+            {"where": where, "mode": spaces.Discrete(3), "cloud": cloud}
+        )
+
+    def reset(self, **kwargs: Any) -> Any:
+        _, info = super().reset(**kwargs)
+        return self.observe(), info
+
+    def step(self, action: Any) -> Any:
+        return self.observe(1), *super().step(action)[1:]
+
+    def observe(self, ahead: int = 0) -> dict[str, Any]:
+        step = self.steps + ahead
+        return {
+            "where": {"step": np.asarray(step, np.float32)},
+            "mode": np.int64(step % 3),
+            "cloud": np.zeros(2000, np.float32),
+        }
+
+
 class CamerasEnv(CountingEnv):
     """The same frame beside a second camera and vectors, in a Dict.
 
@@ -154,6 +182,13 @@ class CamerasEnv(CountingEnv):
         }
 
 
+class UnmakeableEnv(CountingEnv):
+    """Fails in a way of its own."""
+
+    def __init__(self) -> None:
+        raise KeyError("nothing there")
+
+
 class BlindEnv(CountingEnv):
     """Has no image at all."""
 
@@ -169,3 +204,8 @@ def counting(kind: str = "CountingEnv", **kwargs: Any) -> EnvSpec:
 
 register("latentwrap-test/Counting-v0", entry_point="latentwrap_test_envs:CountingEnv")
 register("latentwrap-test/Cameras-v0", entry_point="latentwrap_test_envs:CamerasEnv")
+register(
+    "latentwrap-test/Broken-v0",
+    entry_point="latentwrap_test_envs:CountingEnv",
+    kwargs={"fail_at": 14},
+)
