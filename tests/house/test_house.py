@@ -36,6 +36,7 @@ ROOMS = [
     "datasets",
     "models",
     "training",
+    "encoding",
     "wrappers",
     "agents",
     "evaluation",
