@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import math
+import warnings
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from latentwrap.cli.common import (
+    DEBUG,
     INTERRUPTED,
     Report,
     Verb,
+    frame_options,
     observation_options,
     output_option,
     run_options,
@@ -18,17 +23,8 @@ from latentwrap.cli.common import (
     verb_options,
 )
 
-
-def _parse_size(_ctx: click.Context, _param: click.Parameter, text: str) -> tuple[int, int]:
-    from latentwrap.pixels.frames import SMALLEST_SIDE
-
-    numbers = text.lower().split("x")
-    sides = [int(number) for number in numbers if number.isdecimal()]
-    if len(sides) < len(numbers) or len(sides) > 2 or min(sides) < SMALLEST_SIDE:
-        raise click.BadParameter(
-            f"expected HxW such as 96x128, no side below {SMALLEST_SIDE}, got {text!r}"
-        )
-    return sides[0], sides[-1]
+if TYPE_CHECKING:
+    from latentwrap.datasets.policies import FittedMaker
 
 
 @click.command("collect", cls=Verb)
@@ -38,10 +34,26 @@ def _parse_size(_ctx: click.Context, _param: click.Parameter, text: str) -> tupl
 @click.option("--num-envs", type=click.IntRange(min=1), default=1, show_default=True)
 @click.option(
     "--policy",
-    type=click.Choice(["random", "noise"]),
+    metavar="NAME",
     default="random",
     show_default=True,
-    help="noise: random actions that stay similar for a while.",
+    help="random; noise (random actions that stay similar for a while); agent:RUN, of latentwrap "
+    "train; or sb3:FILE, of Stable-Baselines3.",
+)
+@click.option(
+    "--model",
+    type=click.Path(path_type=Path),
+    help="The latent model of sb3:FILE, or of agent:RUN if it has moved.",
+)
+@click.option(
+    "--epsilon",
+    type=click.FloatRange(0, 1),
+    default=0.0,
+    show_default=True,
+    help="Share of the actions of agent:RUN or sb3:FILE that are replaced by random ones.",
+)
+@click.option(
+    "--deterministic", is_flag=True, help="agent:RUN and sb3:FILE act with the mean, no sample."
 )
 @click.option(
     "--frame-skip",
@@ -50,16 +62,22 @@ def _parse_size(_ctx: click.Context, _param: click.Parameter, text: str) -> tupl
     show_default=True,
     help="How often each action is repeated.",
 )
-@click.option(
-    "--size",
-    metavar="HxW",
-    callback=_parse_size,
-    default="64x64",
-    show_default=True,
-    help="Height and width of the frames; one number for a square.",
-)
-@click.option("--grey", is_flag=True, help="Store grey frames of coloured images.")
+@frame_options
 @observation_options
+@click.option(
+    "--rendering",
+    type=click.Choice(["fast", "full"]),
+    default="fast",
+    show_default=True,
+    help="What MuJoCo renders; fast: no multisampling, shadows and reflections.",
+)
+@click.option(
+    "--camera",
+    "cameras",
+    multiple=True,
+    metavar="NAME",
+    help="Camera that MuJoCo renders, or its number; repeated, side by side.",
+)
 @seed_option
 @run_options
 @verb_options
@@ -73,12 +91,17 @@ def command(
     steps: int,
     num_envs: int,
     policy: str,
+    model: Path | None,
+    epsilon: float,
+    deterministic: bool,
     frame_skip: int,
     size: tuple[int, int],
     grey: bool,
     image_keys: tuple[str, ...],
     vector_keys: tuple[str, ...],
     layout: str | None,
+    rendering: str,
+    cameras: tuple[str, ...],
     seed: int,
     resume: bool,
     force: bool,
@@ -92,16 +115,20 @@ def command(
     \b
     Example:
       latentwrap collect CarRacing-v3 -o car.h5 --steps 20000 --num-envs 2
+      latentwrap collect HalfCheetah-v5 -o more.h5 --policy agent:runs/cheetah --epsilon 0.1
     """
     from latentwrap.datasets import collect
 
     report = Report(as_json=as_json)
+    if not ctx.meta.get(DEBUG):
+        # Gymnasium repeats as a warning what the process of an environment raised.
+        warnings.filterwarnings("ignore", message=r"(?s).*ERROR: ", category=UserWarning)
     result = collect(
         env_id,
         output,
         steps=steps,
         num_envs=num_envs,
-        policy=policy,
+        policy=_policy(policy, model, epsilon=epsilon, deterministic=deterministic),
         frame_skip=frame_skip,
         height=size[0],
         width=size[1],
@@ -109,6 +136,8 @@ def command(
         image_keys=image_keys or None,
         vector_keys=vector_keys,
         layout=layout,
+        rendering=rendering,
+        cameras=cameras,
         seed=seed,
         resume=resume,
         force=force,
@@ -135,3 +164,40 @@ def command(
     )
     if result.interrupted:
         ctx.exit(INTERRUPTED)
+
+
+def _policy(
+    name: str, model: Path | None, *, epsilon: float, deterministic: bool
+) -> str | FittedMaker:
+    """What to collect with; the name itself for a policy that needs no training.
+
+    Raises:
+        ConfigError: an option that the policy has not.
+    """
+    from latentwrap.errors import ConfigError
+
+    kind, colon, source = name.partition(":")
+    if not colon:
+        given = {"--model": model, "--epsilon": epsilon, "--deterministic": deterministic}
+        unfit = [option for option, value in given.items() if value]
+        if unfit:
+            raise ConfigError(
+                f"{unfit[0]} belongs to the policies agent:RUN and sb3:FILE, got {name}: leave it "
+                "out."
+            )
+        return name
+    return _trained(kind)(source, model=model, epsilon=epsilon, deterministic=deterministic)
+
+
+def _trained(kind: str) -> Callable[..., FittedMaker]:
+    from latentwrap.errors import ConfigError, did_you_mean
+
+    if kind == "agent":
+        from latentwrap.agents.collecting import AgentPolicy
+
+        return AgentPolicy
+    if kind == "sb3":
+        from latentwrap.integrations.sb3_policy import SB3Policy
+
+        return SB3Policy
+    raise ConfigError(f"There is no policy {kind}:…: {did_you_mean(kind, ['agent', 'sb3'])}")

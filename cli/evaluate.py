@@ -116,8 +116,10 @@ def _frame_words(loaded: LatentModel) -> list[object]:
     size: list[object] = ["--size", f"{spec.height}x{spec.panels[0].width}"]
     grey = ["--grey"] if spec.source_channels else []
     skip = ["--frame-skip", loaded.frame_skip] if loaded.frame_skip > 1 else []
-    found = observation_words(spec.names, loaded.vector_spec.names, spec.layout)
-    return [*size, *grey, *skip, *found]
+    drawn, observed = ((), spec.names) if spec.rendering is None else (spec.names, ())
+    found = observation_words(observed, loaded.vector_spec.names, spec.layout)
+    cameras = [word for name in drawn for word in ("--camera", name)]
+    return [*size, *grey, *skip, *found, *cameras]
 
 
 def _longer(loaded: LatentModel, model: Path, data: Path, updates: int) -> list[object]:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import copy
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 from gymnasium import spaces
 
+from latentwrap.datasets.layout import DatasetInfo
+from latentwrap.errors import ConfigError
 from latentwrap.seeding import child_seeds, numpy_generator
-from latentwrap.types import AnyArray, BoolArray, Frames
+from latentwrap.types import AnyArray, BoolArray, FloatArray, Frames
 
 _CORRELATION = 0.9
 _STICKINESS = 0.8
@@ -30,6 +33,44 @@ class Policy(Protocol):
         """
 
 
+@runtime_checkable
+class VectorPolicy(Protocol):
+    """Likewise, one that may also want the vectors beside the frames."""
+
+    def act_with_vectors(
+        self, frames: Frames, started: BoolArray, vectors: FloatArray | None
+    ) -> AnyArray:
+        """Actions for the environments, (K, ...); vectors are float32 (K, V) where kept."""
+
+
+PolicyMaker: TypeAlias = Callable[[spaces.Space[Any], int], Policy]
+"""Makes a policy from the action space of one environment and a seed."""
+
+
+@runtime_checkable
+class FittedMaker(Protocol):
+    """Makes a policy that was trained on something, and so must fit what is collected.
+
+    Attributes:
+        options: what the dataset remembers of it beside its name, JSON-serialisable.
+    """
+
+    @property
+    def name(self) -> str:
+        """What the dataset calls the policy."""
+
+    @property
+    def options(self) -> Mapping[str, Any]:
+        """How it acts; a collection is only resumed with the same."""
+
+    def fit(self, info: DatasetInfo) -> Callable[[int], Policy | VectorPolicy]:
+        """What makes the policy from a seed.
+
+        Raises:
+            LatentwrapError: it does not fit the frames, actions or vectors of the dataset.
+        """
+
+
 class RandomPolicy:
     """Actions drawn uniformly from the space, each independent of the last.
 
@@ -43,7 +84,11 @@ class RandomPolicy:
 
     def __call__(self, frames: Frames, started: BoolArray) -> AnyArray:  # noqa: ARG002
         """One action for each environment."""
-        return np.stack([self._space.sample() for _ in started])
+        return self.draw(len(started))
+
+    def draw(self, count: int) -> AnyArray:
+        """So many actions, (count, ...)."""
+        return np.stack([self._space.sample() for _ in range(count)])
 
 
 class NoisePolicy:
@@ -91,8 +136,55 @@ class NoisePolicy:
         return drawn
 
 
+class Explorer:
+    """Replaces some actions of a trained policy by random ones.
+
+    Args:
+        space: of one environment.
+        epsilon: share of the actions that are replaced, each by itself.
+        seed: of the draws.
+
+    Raises:
+        ConfigError: a share that is none.
+
+    Example:
+        >>> explorer = Explorer(spaces.Discrete(3), 0.0, seed=0)
+        >>> explorer(np.array([2, 2])).tolist()
+        [2, 2]
+    """
+
+    def __init__(self, space: spaces.Space[Any], epsilon: float, seed: int) -> None:
+        check_epsilon(epsilon)
+        draws, choices = child_seeds(seed, 2)
+        self._epsilon = epsilon
+        self._random = RandomPolicy(space, draws)
+        self._generator = numpy_generator(choices)
+
+    def __call__(self, actions: AnyArray) -> AnyArray:
+        """What is done instead of `actions`, (K, ...); a new array where anything changes."""
+        if not self._epsilon:
+            return actions
+        changed = self._generator.random(len(actions)) < self._epsilon
+        drawn = self._random.draw(len(actions))
+        return np.where(changed.reshape(-1, *[1] * (actions.ndim - 1)), drawn, actions)
+
+
+def check_epsilon(epsilon: float) -> None:
+    """Refuse what is no share.
+
+    Raises:
+        ConfigError: it is below 0 or above 1.
+    """
+    if not 0 <= epsilon <= 1:
+        raise ConfigError(f"epsilon requires a share from 0 to 1, got {epsilon}.")
+
+
 def _seeded(space: spaces.Space[Any], seed: int) -> spaces.Space[Any]:
     """A copy with its own generator: the caller's space draws as it did before."""
     own = copy.deepcopy(space)
     own.seed(seed)
     return own
+
+
+POLICIES: dict[str, PolicyMaker] = {"random": RandomPolicy, "noise": NoisePolicy}
+"""Those that need no training, by name."""

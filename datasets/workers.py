@@ -9,24 +9,32 @@ from typing import Any
 import gymnasium as gym
 from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv, VectorEnv
 
+from latentwrap.datasets.collector import environment_errors
 from latentwrap.envs.workers import FrameEnvMaker
 from latentwrap.errors import DatasetError
 
 
 @contextmanager
-def running(make: FrameEnvMaker, count: int) -> Iterator[VectorEnv[Any, Any, Any]]:
+def running(make: FrameEnvMaker, count: int, name: str) -> Iterator[VectorEnv[Any, Any, Any]]:
     """`count` environments under Gymnasium's NEXT_STEP autoreset, closed after the block.
 
     One runs in this process, more run in a spawned process each: a fork would copy threads and
     rendering contexts that do not survive it. If the block raises, the processes are terminated,
     because one that hangs or died can no longer be asked to close.
 
+    Args:
+        make: makes one.
+        count: how many.
+        name: of the environment, for messages.
+
     Raises:
         DatasetError: a process ended without a word.
+        EnvironmentFailed: an environment cannot be made.
     """
     envs = None
     try:
-        envs = _make_vector(make, count)
+        with environment_errors(name):
+            envs = _make_vector(make, count)
         yield envs
     except BaseException as error:
         _terminate(envs)
@@ -37,7 +45,7 @@ def running(make: FrameEnvMaker, count: int) -> Iterator[VectorEnv[Any, Any, Any
                 "to go on with the episodes so far."
             ) from error
         raise
-    envs.close()
+    _close(envs)
 
 
 def spec_json(env: gym.Env[Any, Any]) -> str | None:
@@ -61,6 +69,17 @@ def _make_vector(make: FrameEnvMaker, count: int) -> VectorEnv[Any, Any, Any]:
     if count == 1:
         return SyncVectorEnv([make], **_next_step())
     return AsyncVectorEnv([make] * count, context="spawn", **_next_step())
+
+
+def _close(envs: VectorEnv[Any, Any, Any]) -> None:
+    """Ask them to close; those that a signal has ended already are left alone."""
+    processes = envs.processes if isinstance(envs, AsyncVectorEnv) else []
+    if all(process.is_alive() for process in processes):
+        try:
+            return envs.close()
+        except (EOFError, ConnectionError):
+            pass  # it ended just now
+    return _terminate(envs)
 
 
 def _terminate(envs: VectorEnv[Any, Any, Any] | None) -> None:

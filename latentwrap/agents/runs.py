@@ -19,6 +19,7 @@ from latentwrap.envs.making import make_env
 from latentwrap.errors import CheckpointError, OutputExists
 from latentwrap.files import refuse_existing, remove, written_whole
 from latentwrap.identity import refuse_changes
+from latentwrap.models import LatentModel, load_model
 from latentwrap.seeding import child_seeds
 from latentwrap.wrappers import LatentObservation
 
@@ -140,19 +141,42 @@ class AgentRun:
             CheckpointError: its model is gone, or is another one now.
         """
         card = self.read_card()
-        path = Path(model or card.model)
+        path = self._find_model(card, model)
+        env = LatentObservation(make_env(card.env_id), path, device=device)
+        self._check_model(card, path, env.model_fingerprint)
+        return env
+
+    def load_model(self, path: str | Path | None = None, *, device: str = "cpu") -> LatentModel:
+        """The latent model that the agent was trained with.
+
+        Args:
+            path: where it lies now, if it has moved.
+            device: `auto`, `cpu` or `cuda`.
+
+        Raises:
+            CheckpointError: it is gone, or is another one now.
+        """
+        card = self.read_card()
+        found = self._find_model(card, path)
+        model = load_model(found, device=device)
+        self._check_model(card, found, model.fingerprint)
+        return model
+
+    def _find_model(self, card: RunCard, moved: str | Path | None) -> Path:
+        path = Path(moved or card.model)
         if not path.is_file():
             raise CheckpointError(
                 f"The model {path} of the agent in {self.folder} is gone: name the file by model "
                 "(--model) if it has moved."
             )
-        env = LatentObservation(make_env(card.env_id), path, device=device)
-        if env.model_fingerprint != card.model_fingerprint:
+        return path
+
+    def _check_model(self, card: RunCard, path: Path, fingerprint: str | None) -> None:
+        if fingerprint != card.model_fingerprint:
             raise CheckpointError(
                 f"The agent in {self.folder} was trained on another model than {path} "
                 "holds: put the old checkpoint back, or train again."
             )
-        return env
 
     def load_agent(self, env: LatentObservation, *, best: bool = False, device: str = "cpu") -> SAC:
         """The agent, ready to act in `env` or to learn on.

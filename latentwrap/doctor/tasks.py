@@ -123,6 +123,7 @@ def look(
 
 def _recorded(ckpt: str | None) -> dict[str, Any]:
     """Where a checkpoint says that images and vectors are; nothing where it cannot be read."""
+    from latentwrap.envs.frames import frame_options
     from latentwrap.errors import LatentwrapError
     from latentwrap.models import load_model
 
@@ -132,10 +133,10 @@ def _recorded(ckpt: str | None) -> dict[str, Any]:
         model = load_model(ckpt)
     except (LatentwrapError, OSError):
         return {}  # said by the check of the checkpoint itself
+    made = frame_options(model.frame_spec)
     found = {
-        "image_keys": model.frame_spec.names,
+        **{name: made[name] for name in ("image_keys", "layout", "rendering", "cameras")},
         "vector_keys": model.vector_spec.names,
-        "layout": model.frame_spec.layout,
     }
     return {name: value for name, value in found.items() if value}
 

@@ -10,9 +10,11 @@ import numpy as np
 from gymnasium import spaces
 from gymnasium.utils import RecordConstructorArgs
 
+from latentwrap.envs.mujoco import Rendering, camera_number, find_scene, prepare
 from latentwrap.envs.observing import ObservationReader
+from latentwrap.envs.states import with_states
 from latentwrap.errors import EnvironmentMismatch
-from latentwrap.pixels import DEFAULT_SIZE, fit_images
+from latentwrap.pixels import DEFAULT_SIZE, FrameSpec, fit_images
 from latentwrap.pixels.frames import source_spec
 from latentwrap.types import FloatArray, Frame
 from latentwrap.vectors import VectorSpec
@@ -26,44 +28,86 @@ FRAME_SKIP = "latentwrap_frame_skip"
 
 
 class Renderer:
-    """Renders the current image of an environment.
+    """Renders the current images of an environment.
 
     Args:
         env: the environment.
+        rendering: how MuJoCo is to draw them, where it does; else nothing is changed.
     """
 
-    def __init__(self, env: gym.Env[Any, Any]) -> None:
+    def __init__(self, env: gym.Env[Any, Any], rendering: Rendering | None = None) -> None:
         self._env = env
+        self._rendering = rendering or Rendering()
+
+    @property
+    def drawn(self) -> bool:
+        """Whether MuJoCo draws the images."""
+        return find_scene(self._env) is not None
 
     def check(self) -> None:
         """Refuse an environment that renders no images.
 
         Raises:
-            EnvironmentMismatch: its render mode is not `rgb_array`.
+            EnvironmentMismatch: its render mode is not `rgb_array`, or it has not the cameras.
         """
         env = self._env
         if env.render_mode != "rgb_array":
             raise EnvironmentMismatch(
-                f"{_name(env)} gives no image: its observation is {env.observation_space} and its "
-                f"render_mode {env.render_mode!r}, but one must be a uint8 image or "
+                f"{name_of(env)} gives no image: its observation is {env.observation_space} and "
+                f"its render_mode {env.render_mode!r}, but one must be a uint8 image or "
                 "'rgb_array' (the layout of another image must be named, such as HWC)."
             )
+        scene, cameras = find_scene(env), self._rendering.cameras
+        if scene is not None:
+            for camera in cameras:
+                camera_number(scene, camera)
+        elif cameras:
+            raise EnvironmentMismatch(
+                f"{name_of(env)} is no MuJoCo environment that latentwrap knows, so it has no "
+                f"camera {cameras[0]!r}: leave the cameras out, or name the images "
+                "in its observation as image_keys."
+            )
 
-    def __call__(self) -> Any:
-        """The image, (H, W) or (H, W, C).
+    def __call__(self) -> tuple[Any, ...]:
+        """The image of each camera, (H, W) or (H, W, C); one where none is named.
 
         Raises:
             EnvironmentMismatch: it cannot be rendered.
         """
+        scene = find_scene(self._env)
+        if scene is None:
+            return (self._render(),)
+        prepare(scene, self._rendering)
+        images = []
+        for camera in self._rendering.cameras:
+            scene.look_through(camera_number(scene, camera))
+            images.append(self._render())
+        return tuple(images) or (self._render(),)
+
+    def close(self) -> None:
+        """Give back what was made for drawing, before the environment is closed."""
+        scene = find_scene(self._env)
+        if scene is not None:
+            scene.release()
+
+    def _render(self) -> Any:
         try:
             image = self._env.render()
         except (gym.error.Error, ImportError) as error:
-            raise EnvironmentMismatch(
-                f"{_name(self._env)} cannot be rendered: {first_line(error)}."
-            ) from error
+            raise self._failure(error, "") from error
+        except Exception as error:
+            if not self.drawn:
+                raise
+            # Without a display or its libraries MuJoCo fails in many ways.
+            hint = f", and latentwrap doctor {name_of(self._env)} says what would mend it"
+            raise self._failure(error, hint) from error
         if image is None:
-            raise EnvironmentMismatch(f"{_name(self._env)} rendered no image.")
+            raise EnvironmentMismatch(f"{name_of(self._env)} rendered no image.")
         return image
+
+    def _failure(self, error: Exception, hint: str) -> EnvironmentMismatch:
+        reason = first_line(error)
+        return EnvironmentMismatch(f"{name_of(self._env)} cannot be rendered: {reason}{hint}.")
 
 
 class RenderFrame(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
@@ -84,6 +128,12 @@ class RenderFrame(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
             takes the only one.
         vector_keys: entries of a Dict observation that are vectors.
         layout: of the images, one of `latentwrap.pixels.LAYOUTS`; `None` tells it by the shape.
+        rendering: where MuJoCo renders the frame: `fast` draws it without multisampling, shadows
+            and reflections at twice the size of the frame, `full` leaves it as it is.
+        cameras: names or numbers of the cameras that MuJoCo renders, several side by side; none
+            takes the environment's own.
+        states: put physical truth into `info["state"]` where the environment gives none, as
+            `latentwrap.envs.states.with_states` says.
 
     Attributes:
         frame_spec: the frames, with the sizes of the environment's own images.
@@ -109,6 +159,9 @@ class RenderFrame(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
         image_keys: Sequence[str] | None = None,
         vector_keys: Sequence[str] = (),
         layout: str | None = None,
+        rendering: str = "fast",
+        cameras: Sequence[str] = (),
+        states: bool = False,
     ) -> None:
         RecordConstructorArgs.__init__(
             self,
@@ -118,12 +171,23 @@ class RenderFrame(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
             image_keys=image_keys,
             vector_keys=vector_keys,
             layout=layout,
+            rendering=rendering,
+            cameras=cameras,
+            states=states,
         )
         super().__init__(env)
+        if cameras and image_keys is None:
+            image_keys = ()  # the picture is the cameras', also where the observation holds images
         self._reader = reader = ObservationReader(
             env.observation_space, image_keys=image_keys, vector_keys=vector_keys, layout=layout
         )
-        self._renderer = Renderer(env)
+        if cameras and reader.shapes:
+            raise EnvironmentMismatch(
+                "cameras are rendered and image_keys observed: name one or the other."
+            )
+        self._states = states
+        asked = Rendering.for_frames(rendering, height, width, cameras)
+        self._renderer = Renderer(env, asked)
         if not reader.shapes:
             self._renderer.check()
         self.vector_spec: VectorSpec = reader.vector_spec
@@ -132,8 +196,9 @@ class RenderFrame(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
             height=height,
             width=width,
             grey=grey,
-            cameras=reader.cameras,
+            cameras=reader.cameras or asked.cameras,
             layout=layout if reader.shapes else None,
+            rendering=None if reader.shapes or not self._renderer.drawn else asked.recorded_as,
         )
         frames = spaces.Box(0, 255, self.frame_spec.shape, np.uint8)
         self.observation_space = frames
@@ -146,18 +211,24 @@ class RenderFrame(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
     ) -> tuple[Any, dict[str, Any]]:
         """Start an episode and observe its first frame."""
         observation, info = self.env.reset(seed=seed, options=options)
-        return self._observe(observation), info
+        return self._observe(observation), self._informed(observation, info)
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """Step the environment and observe the frame."""
         observation, reward, terminated, truncated, info = self.env.step(action)
+        info = self._informed(observation, info)
         return self._observe(observation), float(reward), terminated, truncated, info
 
+    def close(self) -> None:
+        """Close the environment."""
+        self._renderer.close()
+        super().close()
+
     def _observe(self, observation: Any) -> Frame | dict[str, Any]:
-        images = self._reader.images(observation) if self._reader.shapes else (self._renderer(),)
+        images = self._reader.images(observation) if self._reader.shapes else self._renderer()
         if images is None:
             raise EnvironmentMismatch(
-                f"{_name(self.env)} dropped a frame, which RenderFrame cannot pass on: wrap the "
+                f"{name_of(self.env)} dropped a frame, which RenderFrame cannot pass on: wrap the "
                 "environment in LatentObservation, which bridges it."
             )
         frame = fit_images(images, self.frame_spec)
@@ -166,9 +237,17 @@ class RenderFrame(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
         vectors: FloatArray = self._reader.vectors(observation)
         return {FRAME: frame, VECTORS: vectors}
 
+    def _informed(self, observation: Any, info: dict[str, Any]) -> dict[str, Any]:
+        if not self._states:
+            return info
+        return with_states(
+            self.env, observation, info,
+            rendered=not self._reader.shapes, vectors=self.vector_spec.names,
+        )  # fmt: skip
+
     def _rendered_shapes(self) -> list[tuple[int, ...]]:
         self.env.reset()  # only a started environment can render
-        return [np.shape(self._renderer())]
+        return [np.shape(image) for image in self._renderer()]
 
 
 class FrameSkip(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
@@ -205,10 +284,25 @@ class FrameSkip(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
         return observation, total, terminated, truncated, info
 
 
+def frame_options(spec: FrameSpec) -> dict[str, Any]:
+    """Arguments of `RenderFrame` that make frames as those of a dataset or model were made."""
+    rendered = spec.rendering is not None
+    return {
+        "height": spec.height,
+        "width": spec.width // len(spec.panels),
+        "grey": spec.source_channels is not None,
+        "image_keys": None if rendered else spec.names or None,
+        "layout": spec.layout,
+        "rendering": spec.rendering or "full",
+        "cameras": spec.names if rendered else (),
+    }
+
+
 def first_line(error: Exception) -> str:
     """What an error says, for a sentence of ours."""
     return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
 
 
-def _name(env: gym.Env[Any, Any]) -> str:
+def name_of(env: gym.Env[Any, Any]) -> str:
+    """What messages call an environment."""
     return env.spec.id if env.spec is not None else type(env.unwrapped).__name__

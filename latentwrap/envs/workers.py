@@ -26,7 +26,7 @@ class FrameEnvMaker:
         spec: of the environment; workers need not have registered its id.
         frame_skip: how often each action is repeated.
         height, width, grey: size of the frames, and whether they lose their colours.
-        image_keys, vector_keys, layout: as of `RenderFrame`.
+        image_keys, vector_keys, layout, rendering, cameras, states: as of `RenderFrame`.
         env_kwargs: passed on to the environment.
     """
 
@@ -38,6 +38,9 @@ class FrameEnvMaker:
     image_keys: tuple[str, ...] | None = None
     vector_keys: tuple[str, ...] = ()
     layout: str | None = None
+    rendering: str = "fast"
+    cameras: tuple[str, ...] = ()
+    states: bool = False
     env_kwargs: Mapping[str, Any] = field(default_factory=dict)
     _home: int = field(default_factory=os.getpid)
 
@@ -63,4 +66,7 @@ class FrameEnvMaker:
             image_keys=self.image_keys,
             vector_keys=self.vector_keys,
             layout=self.layout,
+            rendering=self.rendering,
+            cameras=self.cameras,
+            states=self.states,
         )

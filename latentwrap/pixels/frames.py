@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -48,6 +48,8 @@ class FrameSpec(Config):
         cameras: whose images lie side by side in a frame, from left to right, equally wide;
             empty for the one image that an environment observes or renders.
         layout: of the environment's images, where it had to be named; one of `LAYOUTS`.
+        rendering: how MuJoCo draws them, `fast` or `full`, at the size of the source; then
+            `cameras` are MuJoCo's. `None` for what an environment observes or renders by itself.
     """
 
     height: int = Field(DEFAULT_SIZE, ge=1)
@@ -58,6 +60,7 @@ class FrameSpec(Config):
     source_width: int | None = Field(None, ge=1)
     cameras: tuple[Camera, ...] = ()
     layout: str | None = None
+    rendering: Literal["fast", "full"] | None = None
 
     @model_validator(mode="after")
     def _divide(self) -> FrameSpec:
@@ -158,6 +161,7 @@ def source_spec(
     grey: bool = False,
     cameras: Sequence[str] = (),
     layout: str | None = None,
+    rendering: Literal["fast", "full"] | None = None,
 ) -> FrameSpec:
     """Frames of size (height, width), grey or as they are, made from images of some shapes.
 
@@ -167,6 +171,7 @@ def source_spec(
         grey: make grey frames of coloured images.
         cameras: their names; none for an image that is the whole observation or rendered.
         layout: as it was named.
+        rendering: how MuJoCo drew them, if it did.
 
     Raises:
         EnvironmentMismatch: cameras with different numbers of colours.
@@ -192,6 +197,7 @@ def source_spec(
         if cameras
         else (),
         layout=layout,
+        rendering=rendering,
     )
 
 

@@ -16,7 +16,7 @@ from gymnasium import spaces
 from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv, VectorEnv
 
 from latentwrap.envs.autoreset import Autoreset
-from latentwrap.envs.frames import FrameSkip, RenderFrame
+from latentwrap.envs.frames import FrameSkip, RenderFrame, frame_options
 from latentwrap.models import LatentModel, load_model
 from latentwrap.testing.plans import Plan
 from latentwrap.testing.recording import End, Recorder
@@ -218,9 +218,7 @@ class LatentSubject(Subject):
         if (given.reader.shapes and not render) or given.fitted:
             return None
         return {
-            "height": frame.height,
-            "width": frame.width // len(frame.panels),
-            "grey": frame.source_channels is not None,
+            **frame_options(frame),
             "image_keys": given.reader.cameras or None,
             "vector_keys": given.vector_spec.names,
             "layout": options.get("layout"),

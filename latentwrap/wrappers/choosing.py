@@ -90,8 +90,9 @@ def _observed(
 ) -> Inputs:
     is_dict = isinstance(space, spaces.Dict)
     layout = layout or model.frame_spec.layout
-    if image_keys is None and is_dict and model.frame_spec.names:
-        image_keys = model.frame_spec.names
+    observed = model.frame_spec.names if model.frame_spec.rendering is None else ()
+    if image_keys is None and is_dict and observed:
+        image_keys = observed
     if vector_keys is None:
         vector_keys = model.vector_spec.names if is_dict else ()
     reader = ObservationReader(space, image_keys=image_keys, vector_keys=vector_keys, layout=layout)

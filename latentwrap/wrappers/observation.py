@@ -12,6 +12,7 @@ from gymnasium.utils import RecordConstructorArgs
 
 from latentwrap.envs import MAKE_LATENT
 from latentwrap.envs.frames import FrameSkip, Renderer
+from latentwrap.envs.mujoco import Rendering
 from latentwrap.errors import EnvironmentMismatch
 from latentwrap.models import LatentModel
 from latentwrap.types import AnyArray, FloatArray, Frame
@@ -27,7 +28,8 @@ class LatentObservation(gym.ObservationWrapper[FloatArray, Any, Any], RecordCons
     At `reset` a new belief starts from the first frame; at `step` the belief is updated with
     the very action that was taken and the frame that followed, so the observation also knows
     what one frame hides, such as velocities. The frame is the environment's observation where
-    that is an image, else what it renders.
+    that is an image, else what it renders. What MuJoCo renders is drawn as for the pretraining
+    data, from the same cameras; `render()` then gives this picture too.
 
     Args:
         env: an environment with images in its observation, or with `render_mode="rgb_array"`.
@@ -117,6 +119,7 @@ class LatentObservation(gym.ObservationWrapper[FloatArray, Any, Any], RecordCons
         self._repeated = FrameSkip(env, skip)
         self._rebuilds = recorded is not None
         self.model.action_spec.check_environment(env.action_space)
+        self._renderer = Renderer(env, Rendering.recorded(self.model.frame_spec))
         self._observer = LatentObserver(
             self.filter,
             env.observation_space,
@@ -124,7 +127,7 @@ class LatentObservation(gym.ObservationWrapper[FloatArray, Any, Any], RecordCons
             vector_keys=vector_keys,
             layout=layout,
             made=made_frames(OneEnvironment(env)),
-            renderer=Renderer(env),
+            renderer=self._renderer,
         )
         self.observation_space = self._observer.space
 
@@ -191,6 +194,11 @@ class LatentObservation(gym.ObservationWrapper[FloatArray, Any, Any], RecordCons
         observation, reward, terminated, truncated, info = self._repeated.step(action)
         latent = self._observer.step([action], [observation])[0]
         return latent, reward, terminated, truncated, self._informed(info)
+
+    def close(self) -> None:
+        """Close the environment."""
+        self._renderer.close()
+        super().close()
 
     def imagine(self, actions: Sequence[Any] | AnyArray) -> FloatArray:
         """Predict the latents after some actions; nothing moves.

@@ -129,7 +129,7 @@ class LatentObserver:
 
     def _images(self, observation: Any) -> Any:
         if not self._inputs.reader.shapes:
-            return None if self._renderer is None else (self._renderer(),)
+            return None if self._renderer is None else self._renderer()
         images = self._inputs.reader.images(observation)
         # What was fitted already is handed on as one frame, not as the camera's own image.
         return images[0] if images is not None and self._inputs.fitted else images
@@ -179,6 +179,7 @@ def _check_images(
                 f"The checkpoint expects frames of shape {spec.shape}, RenderFrame makes them "
                 f"{made.frames.shape}: give it the height, width and grey of the checkpoint."
             )
+        _check_rendering(made.frames, spec)
         return latents.fitter.check(_source_shapes(made.frames))
     if inputs.reader.shapes:
         return latents.fitter.check(inputs.reader.shapes)
@@ -189,6 +190,16 @@ def _check_images(
             "rendered any more."
         )
     return renderer.check()
+
+
+def _check_rendering(made: FrameSpec, trained: FrameSpec) -> None:
+    """Without shadows the world looks otherwise; images that are observed are as they are."""
+    if made.rendering is not None and made.rendering != trained.rendering:
+        expected = trained.rendering or "full"
+        raise EnvironmentMismatch(
+            f"The checkpoint expects frames of {expected} rendering, RenderFrame makes them "
+            f"{made.rendering}: pass it rendering={expected!r}."
+        )
 
 
 def _source_shapes(spec: FrameSpec) -> list[tuple[int, ...]]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv, VectorEnv
 
+from latentwrap.envs.frames import frame_options
 from latentwrap.envs.making import find_spec, make_env
 from latentwrap.envs.workers import FrameEnvMaker
 from latentwrap.errors import ConfigError
@@ -80,8 +81,8 @@ def make_latent_vec(
     if workers not in ("sync", "async"):
         raise ConfigError(f"make_vec requires workers of sync or async, got {workers!r}.")
     model = load_model(ckpt, device=options.pop("device", "cpu"))
-    frame = model.frame_spec
-    image_keys = options.pop("image_keys", None) or frame.names or None
+    frames = frame_options(model.frame_spec)
+    frames |= {name: options.pop(name) for name in ("image_keys", "layout") if options.get(name)}
     vector_keys = options.pop("vector_keys", None)
     skip = options.pop("frame_skip", None)
     limits = {"render_mode": render_mode, "max_episode_steps": max_episode_steps}
@@ -89,12 +90,8 @@ def make_latent_vec(
     make = FrameEnvMaker(
         find_spec(env_id),
         model.frame_skip if skip is None else skip,
-        frame.height,
-        frame.width // len(frame.panels),
-        frame.source_channels is not None,
-        image_keys=image_keys,
+        **frames,
         vector_keys=model.vector_spec.names if vector_keys is None else tuple(vector_keys),
-        layout=options.pop("layout", None) or frame.layout,
         env_kwargs={**chosen, **(env_kwargs or {})},
     )
     mode = {} if autoreset_mode is None else {"autoreset_mode": autoreset_mode}

@@ -28,6 +28,15 @@ def test_the_second_one_interrupts() -> None:
         press_ctrl_c()
 
 
+def test_sigterm_is_heeded_where_it_is_asked_for_and_never_interrupts() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with InterruptFlag(signal.SIGINT, signal.SIGTERM) as interrupt:
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert interrupt.raised
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
 def test_afterwards_ctrl_c_is_as_before() -> None:
     before = signal.getsignal(signal.SIGINT)
     with InterruptFlag():

@@ -19,7 +19,13 @@ from latentwrap_test_envs import SEED, SIZE, CountingEnv, counting
 
 from latentwrap.datasets import Dataset, Episode, RandomPolicy, collect
 from latentwrap.envs import PIXEL_PENDULUM
-from latentwrap.errors import ConfigError, DatasetError, EnvironmentMismatch, OutputExists
+from latentwrap.errors import (
+    ConfigError,
+    DatasetError,
+    EnvironmentFailed,
+    EnvironmentMismatch,
+    OutputExists,
+)
 from latentwrap.files import remove
 
 LENGTHS = (5, 3, 8, 1)
@@ -199,6 +205,32 @@ def test_without_a_state_there_is_no_column(path: Path) -> None:
     assert Dataset(path).states == {}
 
 
+def test_a_rendered_environment_shows_its_truth_in_what_it_observes(path: Path) -> None:
+    for num_envs in (1, 2):
+        spec = counting("ObservingEnv", lengths=LENGTHS, state="none")
+        run(path, spec, 40, num_envs=num_envs, force=True)
+        data = Dataset(path)
+        assert sorted(data.states) == ["mode", "where.step"]
+        steps = data.frames(slice(0, data.num_frames))[:, 0, 0, 0]
+        np.testing.assert_array_equal(data.states["where.step"][:, 0], steps)
+        np.testing.assert_array_equal(data.states["mode"], np.eye(3)[steps % 3])
+
+
+def test_the_state_that_an_environment_gives_wins(path: Path) -> None:
+    run(path, counting("ObservingEnv", state="array"), 20)
+    assert list(Dataset(path).states) == ["state"]
+
+
+def test_a_box_that_is_observed_beside_the_picture_is_the_state(path: Path) -> None:
+    run(path, "CartPole-v1", 20, num_envs=1)
+    data = Dataset(path)
+    env = gym.make("CartPole-v1")
+    observation, _ = env.reset(seed=SEED)
+    for t, action in enumerate(data.episode(0).actions):
+        np.testing.assert_allclose(data.states["observation"][t], observation, rtol=1e-5)
+        observation = env.step(int(action[0]))[0]
+
+
 def test_a_state_that_is_missing_at_times_is_refused(path: Path) -> None:
     with pytest.raises(DatasetError, match=r"info\['state'\] must always hold the same names"):
         run(path, counting(state="late"), 20)
@@ -296,7 +328,7 @@ def test_an_existing_file_is_refused_and_untouched(path: Path) -> None:
     path.write_bytes(b"mine")
     with pytest.raises(OutputExists, match="--force"):
         run(path, counting(), 10)
-    with pytest.raises(RuntimeError, match="simulator"):
+    with pytest.raises(EnvironmentFailed, match="simulator"):
         run(path, counting(fail_at=12), 20, force=True)
     assert path.read_bytes() == b"mine"
     run(path, counting(), 10, force=True)
@@ -308,7 +340,7 @@ def test_an_existing_file_is_refused_and_untouched(path: Path) -> None:
 @pytest.mark.parametrize(
     ("failure", "error", "sentence"),
     [
-        ("raise", RuntimeError, "the simulator broke"),
+        ("raise", EnvironmentFailed, "raised RuntimeError: the simulator broke .* are kept"),
         ("nan", DatasetError, "reward nan at step"),
     ],
 )
@@ -331,8 +363,17 @@ def test_an_error_keeps_the_episodes_for_resume(
     assert names_in(path.parent) == ["data.h5"]
 
 
+@pytest.mark.filterwarnings("ignore:.*ERROR")
+@pytest.mark.parametrize("num_envs", [1, 2])
+def test_an_error_before_the_first_episode_is_a_sentence_too(path: Path, num_envs: int) -> None:
+    with pytest.raises(EnvironmentFailed, match="raised RuntimeError: the simulator broke: mend"):
+        run(path, counting(fail_at=2), 60, num_envs=num_envs)
+    with pytest.raises(EnvironmentFailed, match="raised KeyError: 'nothing there': mend or wrap"):
+        run(path, counting("UnmakeableEnv"), 60, num_envs=num_envs, force=True)
+
+
 def test_a_resumed_run_does_not_repeat_itself(path: Path) -> None:
-    with pytest.raises(RuntimeError, match="broke"):
+    with pytest.raises(EnvironmentFailed, match="broke"):
         run(path, counting(fail_at=14), 60)
     run(path, counting(fail_at=14), 20, resume=True)
     data = Dataset(path)
@@ -344,7 +385,7 @@ def test_a_resumed_run_does_not_repeat_itself(path: Path) -> None:
 
 
 def test_a_resume_with_nothing_left_to_do_finishes(path: Path) -> None:
-    with pytest.raises(RuntimeError, match="broke"):
+    with pytest.raises(EnvironmentFailed, match="broke"):
         run(path, counting(fail_at=14), 60)
     assert run(path, counting(fail_at=14), 8, resume=True).transitions == 8
 
@@ -420,6 +461,25 @@ def test_ctrl_c_reaches_the_workers_of_a_terminal_and_does_no_harm(path: Path) -
     assert result.stdout.split() == ["True", str(transitions)]
     assert 40 < transitions <= 60
     assert names_in(path.parent) == ["data.h5"]
+
+
+@pytest.mark.parametrize("num_envs", [1, 2])
+@pytest.mark.parametrize("whom", ["os.kill(os.getpid()", "os.killpg(0"])
+def test_sigterm_keeps_what_there_is(path: Path, num_envs: int, whom: str) -> None:
+    """A scheduler sends it to the process alone, or to those of the environments as well."""
+    result = run_script(path, f"{whom}, signal.SIGTERM)", num_envs=num_envs)
+    assert result.returncode == 0, result.stderr
+    data = Dataset(path)
+    assert result.stdout.split() == ["True", str(data.num_transitions)]
+    # 29 calls before it, a few of them resets; all but perhaps the step in progress is kept.
+    assert 24 * num_envs - 2 <= data.num_transitions <= 30 * num_envs
+    for number in range(data.num_episodes):
+        steps = data.episode(number).frames[:, 0, 0, 0]
+        np.testing.assert_array_equal(steps, np.arange(len(steps)))
+    assert names_in(path.parent) == ["data.h5"]
+    stopping = type("Stopping", (RandomPolicy,), {})
+    again = collect(counting(), path, steps=100, resume=True, policy=stopping)
+    assert (again.transitions, again.interrupted) == (100, False)
 
 
 def test_a_killed_run_loses_only_the_episode_in_progress(path: Path) -> None:

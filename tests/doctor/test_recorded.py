@@ -23,11 +23,12 @@ def test_a_checkpoint_tells_where_images_and_vectors_are(tmp_path: Path) -> None
         "image_keys": ("front", "wrist"),
         "vector_keys": ("joints",),
         "layout": "CHW",
+        "rendering": "full",
     }
 
 
 def test_nothing_is_told_where_there_is_nothing_to_tell(tmp_path: Path) -> None:
     path = tmp_path / "plain.safetensors"
     save_model(path, make_tiny_model(), training={})
-    assert _recorded(str(path)) == {}
+    assert _recorded(str(path)) == {"rendering": "full"}
     assert _recorded(None) == _recorded(str(tmp_path / "none.safetensors")) == {}
