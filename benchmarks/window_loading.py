@@ -26,7 +26,7 @@ import hdf5plugin
 import numpy as np
 
 WINDOW = 9
-BATCH = 32
+BATCH = 128
 RATIO_WITH = "h5py, LZ4 chunks of 8"
 
 

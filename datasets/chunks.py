@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
 
 import h5py
 import numpy as np
@@ -14,6 +17,34 @@ from latentwrap.types import AnyArray, IntArray
 _CHECKSUM_BYTES = 4
 _GAP_BYTES = 64 * 1024
 """Chunks this far apart are still read in one go: a call costs more than the bytes between."""
+
+
+class _Piece(NamedTuple):
+    """The chunks that a window lies in.
+
+    Attributes:
+        base, span: the stretch of the file that holds all of them.
+        begins, ends: of each in that stretch, without its checksum.
+        close: whether there is little else in it.
+    """
+
+    base: int
+    span: int
+    begins: list[int]
+    ends: list[int]
+    close: bool
+
+
+class _Edges(NamedTuple):
+    """Where chunks are decoded that a window holds a part of."""
+
+    first: memoryview
+    last: memoryview
+
+    @classmethod
+    def of(cls, size: int) -> _Edges:
+        """For chunks of `size` bytes."""
+        return cls(np.empty(size, np.uint8).data, np.empty(size, np.uint8).data)
 
 
 @dataclass(frozen=True)
@@ -35,6 +66,11 @@ class ChunkTable:
     codec: Codec
     trailer: int
 
+    @cached_property
+    def row_bytes(self) -> int:
+        """Bytes of a decoded row."""
+        return int(np.prod(self.shape))
+
     def read(self, descriptor: int, starts: IntArray, out: AnyArray) -> None:
         """Fill `out`, uint8 (B, n, ...), with n rows from each of some rows on.
 
@@ -46,41 +82,58 @@ class ChunkTable:
         Raises:
             Undecodable: the file is damaged there.
         """
-        length = out.shape[1]
-        if self.rows == 1:
-            chunks = starts[:, None] + np.arange(length)
-            self._decode(descriptor, chunks, out.reshape(len(starts), length, -1))
-            return
-        for start, window in zip(starts.tolist(), out, strict=True):
-            first, last = start // self.rows, -(-(start + length) // self.rows)
-            # Whole chunks are decoded apart: the rows may begin and end inside one.
-            whole = np.empty((1, last - first, self.rows, *self.shape), np.uint8)
-            chunks = np.arange(first, last)[None]
-            self._decode(descriptor, chunks, whole.reshape(1, last - first, -1))
-            begin = start - first * self.rows
-            window[:] = whole.reshape(-1, *self.shape)[begin : begin + length]
+        firsts = starts // self.rows
+        counts = (starts + out.shape[1] - 1) // self.rows - firsts + 1
+        skipped = (starts - firsts * self.rows) * self.row_bytes
+        windows = out.reshape(len(starts), -1)
+        edges = _Edges.of(self.rows * self.row_bytes)
+        # Windows that lie in equally many chunks are looked up together, in two tables at most.
+        for count in range(int(counts.min(initial=1)), int(counts.max(initial=0)) + 1):
+            chosen = np.flatnonzero(counts == count)
+            pieces = self._locate(firsts[chosen, None] + np.arange(count))
+            befores = skipped[chosen].tolist()
+            for number, before, piece in zip(chosen.tolist(), befores, pieces, strict=True):
+                self._fill(descriptor, piece, windows[number].data, before, edges)
 
-    def _decode(self, descriptor: int, chunks: IntArray, out: AnyArray) -> None:
-        """Decode chunks (B, K) into uint8 (B, K, bytes), each K of them with one read."""
+    def _locate(self, chunks: IntArray) -> Iterator[_Piece]:
+        """Where the chunks (B, K) lie, for each of B windows."""
         offsets, sizes = self.offsets[chunks], self.sizes[chunks]
         bases, ends = offsets.min(axis=1), (offsets + sizes).max(axis=1)
-        spans = ends - bases
-        if (spans > sizes.sum(axis=1) + _GAP_BYTES).any():
-            # They lie scattered: each is read alone.
-            each = chunks.reshape(-1, 1)
-            if each.shape != chunks.shape:
-                self._decode(descriptor, each, out.reshape(len(each), 1, -1))
-                return
+        close = ends - bases <= sizes.sum(axis=1) + _GAP_BYTES
         begins = offsets - bases[:, None]
         stops = begins + sizes - self.trailer
+        columns = (bases, ends - bases, begins, stops, close)
+        return map(_Piece, *(column.tolist() for column in columns))
+
+    def _fill(
+        self, descriptor: int, piece: _Piece, window: memoryview, before: int, edges: _Edges
+    ) -> None:
+        """Decode chunks into a window that begins `before` bytes into the first of them."""
+        size, length = len(edges.first), len(window)
+        begin = size - before if before else 0  # of the first chunk that is wholly inside
+        end = begin + max(length - begin, 0) // size * size
+        places = [window[at : at + size] for at in range(begin, end, size)]
+        # A chunk that sticks out of the window is decoded apart.
+        if before:
+            places.insert(0, edges.first)
+        if end < length:
+            places.append(edges.last)
+        self._decode(descriptor, piece, places)
+        if before:
+            inside = min(begin, length)
+            window[:inside] = edges.first[before : before + inside]
+        if end < length:
+            window[end:] = edges.last[: length - end]
+
+    def _decode(self, descriptor: int, piece: _Piece, places: Sequence[memoryview]) -> None:
         decode = self.codec.decode
-        for base, span, begin, stop, rows in zip(
-            bases.tolist(), spans.tolist(), begins.tolist(), stops.tolist(), out, strict=True
-        ):
-            data = os.pread(descriptor, span, base)
-            if len(data) != span:
-                raise Undecodable("the file ends too early")
-            decode(data, begin, stop, rows)
+        if piece.close:
+            data = _read(descriptor, piece.base, piece.span)
+            decode(data, piece.begins, piece.ends, places)
+            return
+        for begin, end, place in zip(piece.begins, piece.ends, places, strict=True):
+            data = _read(descriptor, piece.base + begin, end - begin)
+            decode(data, [0], [len(data)], [place])
 
 
 def read_table(column: h5py.Dataset) -> ChunkTable | None:
@@ -144,3 +197,10 @@ def _chunked(column: h5py.Dataset, codec: Codec, trailer: int) -> ChunkTable | N
     if masks or (offsets < 0).any() or (sizes <= trailer).any():
         return None
     return ChunkTable(offsets, sizes, rows, column.shape[1:], codec, trailer)
+
+
+def _read(descriptor: int, offset: int, size: int) -> bytes:
+    data = os.pread(descriptor, size, offset)
+    if len(data) != size:
+        raise Undecodable("the file ends too early")
+    return data

@@ -10,20 +10,22 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import cramjam
 import hdf5plugin
-import numpy as np
 
 from latentwrap.errors import DatasetError
-from latentwrap.types import AnyArray
 
 FLETCHER32 = 3
 """HDF5's number of its checksum, four bytes behind a chunk."""
 
 _LZ4_HEADER = struct.Struct(">QI")  # decoded size, size of a decoded block
 _LZ4_BLOCK = struct.Struct(">I")  # size of an encoded block
+
+
+_Offsets: TypeAlias = Sequence[int]
+_Places: TypeAlias = Sequence[memoryview]
 
 
 class Undecodable(ValueError):
@@ -38,52 +40,52 @@ class Codec:
         name: what users call it.
         filter: HDF5's number of the filter; `None` for none.
         options: for `h5py.Group.create_dataset`.
-        decode: fills rows, uint8 (K, bytes), with K encoded chunks, which begin and end at these
-            places of the data, or raises `Undecodable`.
+        decode: fills K equally long places with K encoded chunks, which begin and end there in the
+            data, or raises `Undecodable`.
     """
 
     name: str
     filter: int | None
     options: Callable[[], Mapping[str, Any]]
-    decode: Callable[[bytes, Sequence[int], Sequence[int], AnyArray], None]
+    decode: Callable[[bytes, _Offsets, _Offsets, _Places], None]
 
 
-def _copy(data: bytes, begins: Sequence[int], ends: Sequence[int], rows: AnyArray) -> None:
-    view = np.frombuffer(data, np.uint8)
-    for begin, end, row in zip(begins, ends, rows, strict=True):
-        _check_size(end - begin, len(row))
-        row[:] = view[begin:end]
+def _copy(data: bytes, begins: _Offsets, ends: _Offsets, places: _Places) -> None:
+    view = memoryview(data)
+    for begin, end, place in zip(begins, ends, places, strict=True):
+        _check_size(end - begin, len(place))
+        place[:] = view[begin:end]
 
 
-def _decode_lz4(data: bytes, begins: Sequence[int], ends: Sequence[int], rows: AnyArray) -> None:
+def _decode_lz4(data: bytes, begins: _Offsets, ends: _Offsets, places: _Places) -> None:
     """HDF5's frame around LZ4: a header, then blocks with their sizes in front."""
-    view, size = memoryview(data), rows.shape[1]
+    view, size = memoryview(data), len(places[0])
     usual, skipped = _LZ4_HEADER.pack(size, size), _LZ4_HEADER.size + _LZ4_BLOCK.size
     decode, stored = cramjam.lz4.decompress_block_into, size + skipped
     try:
-        for begin, end, row in zip(begins, ends, rows, strict=True):
+        for begin, end, place in zip(begins, ends, places, strict=True):
             # Nearly all chunks are one block that LZ4 made smaller; parsing each as if it might
             # be several would cost more than decoding it.
             if data.startswith(usual, begin) and end - begin != stored:
-                filled = decode(view[begin + skipped : end], row, size)
+                filled = decode(view[begin + skipped : end], place, size)
                 if filled != size:
                     _check_size(filled, size)
             else:
-                _decode_blocks(view[begin:end], row)
+                _decode_blocks(view[begin:end], place)
     except cramjam.DecompressionError as error:
         raise Undecodable(str(error)) from None
 
 
-def _decode_blocks(data: memoryview, row: AnyArray) -> None:
+def _decode_blocks(data: memoryview, place: memoryview) -> None:
     if len(data) < _LZ4_HEADER.size:
         raise Undecodable("no LZ4 header")
     size, block = _LZ4_HEADER.unpack_from(data)
-    _check_size(size, len(row))
+    _check_size(size, len(place))
     if not block:
         raise Undecodable("blocks of no size")
     at = _LZ4_HEADER.size
     for begin in range(0, size, block):
-        part = row[begin : begin + block]
+        part = place[begin : begin + block]
         if at + _LZ4_BLOCK.size > len(data):
             raise Undecodable("it ends too early")
         (encoded,) = _LZ4_BLOCK.unpack_from(data, at)
@@ -92,20 +94,20 @@ def _decode_blocks(data: memoryview, row: AnyArray) -> None:
         at += encoded
 
 
-def _decode_block(data: memoryview, part: AnyArray) -> None:
+def _decode_block(data: memoryview, part: memoryview) -> None:
     """A block that LZ4 could not make smaller lies there as it is."""
     if len(data) == len(part):
-        part[:] = np.frombuffer(data, np.uint8)
+        part[:] = data
     else:
-        filled = cramjam.lz4.decompress_block_into(data, part.data, len(part))
+        filled = cramjam.lz4.decompress_block_into(data, part, len(part))
         _check_size(filled, len(part))
 
 
-def _decode_zstd(data: bytes, begins: Sequence[int], ends: Sequence[int], rows: AnyArray) -> None:
+def _decode_zstd(data: bytes, begins: _Offsets, ends: _Offsets, places: _Places) -> None:
     view = memoryview(data)
     try:
-        for begin, end, row in zip(begins, ends, rows, strict=True):
-            _check_size(cramjam.zstd.decompress_into(view[begin:end], row), len(row))
+        for begin, end, place in zip(begins, ends, places, strict=True):
+            _check_size(cramjam.zstd.decompress_into(view[begin:end], place), len(place))
     except cramjam.DecompressionError as error:
         raise Undecodable(str(error)) from None
 

@@ -123,7 +123,7 @@ def open_shard(path: Path) -> Shard:
         tables = [read_table(column) for column in pictures]
         known = tuple(table for table in tables if table is not None)
         direct = len(known) == len(tables)
-        fast = direct and all(table.rows == 1 for table in known)
+        fast = direct and all(table.rows <= 2 for table in known)
         storage = _storage(pictures, fast=fast)
     rows = len(columns.actions)
     store = FrameStore(path, stamp, rows, info.frame, known if direct else None, storage)

@@ -84,7 +84,7 @@ def _checked_by(name: str) -> Callable[[memoryview, int], None]:
     """A check that decodes as `latentwrap.datasets.codecs` does."""
 
     def check(data: memoryview, size: int) -> None:
-        CODECS[name].decode(bytes(data), [0], [len(data)], np.empty((1, size), np.uint8))
+        CODECS[name].decode(bytes(data), [0], [len(data)], [np.empty(size, np.uint8).data])
 
     return check
 

@@ -9,13 +9,40 @@ import weakref
 from collections import deque
 from collections.abc import Callable
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from latentwrap.datasets.frame_reader import FrameReader
 from latentwrap.errors import DatasetError, LatentwrapError
 from latentwrap.types import Frames, IntArray
+
+
+class _Shared(NamedTuple):
+    """Memory that all processes see.
+
+    Attributes:
+        pixels: bytes of P batches.
+        rows: the first rows of the windows of each.
+        shape: of a batch, (B, n, H, W, C).
+    """
+
+    pixels: Any
+    rows: Any
+    shape: tuple[int, ...]
+
+    def frames(self) -> Frames:
+        """All batches, uint8 (P, B, n, H, W, C)."""
+        return np.frombuffer(self.pixels, np.uint8).reshape(-1, *self.shape)
+
+    def starts(self) -> IntArray:
+        """Of all batches, int64 (P, B)."""
+        return np.frombuffer(self.rows, np.int64).reshape(-1, self.shape[0])
+
+    def batch(self, place: int) -> Frames:
+        """One batch, uint8 (B * n * H * W * C,), an array of its own."""
+        size = int(np.prod(self.shape))
+        return np.frombuffer(self.pixels, np.uint8, size, place * size)
 
 
 class FrameWorkers:
@@ -37,15 +64,18 @@ class FrameWorkers:
         # A fork would copy torch's threads, of which only this one would run on.
         context = multiprocessing.get_context("spawn")
         self._reader, self._shape = reader, shape
-        self._size = int(np.prod(shape))
         places = batches + 2
-        self._memory = context.RawArray("B", self._size * places)
+        self._shared = _Shared(
+            context.RawArray("B", int(np.prod(shape)) * places),
+            context.RawArray("q", shape[0] * places),
+            shape,
+        )
         self._free = deque(range(places))
         self._turn = 0
         self._processes, self._pipes = [], []
         for _ in range(workers):
             here, there = context.Pipe()
-            arguments = (reader, self._memory, shape, there)
+            arguments = (reader, self._shared, there)
             process = context.Process(target=_serve, args=arguments, daemon=True)
             process.start()
             there.close()  # else this process would never learn that the other one ended
@@ -58,8 +88,9 @@ class FrameWorkers:
             return lambda: self._read_here(starts)
         place, pipe = self._free.popleft(), self._pipes[self._turn]
         self._turn = (self._turn + 1) % len(self._pipes)
+        self._shared.starts()[place] = starts
         try:
-            pipe.send((place, starts))
+            pipe.send_bytes(place.to_bytes(4, "little"))
         except OSError:
             raise _ended() from None
         return lambda: self._receive(pipe, place)
@@ -77,12 +108,12 @@ class FrameWorkers:
 
     def _receive(self, pipe: Connection[Any, Any], place: int) -> Frames:
         try:
-            error = pipe.recv()
+            error = pipe.recv_bytes().decode()
         except (EOFError, OSError):
             raise _ended() from None
-        if error is not None:
+        if error:
             raise DatasetError(error)
-        held = np.frombuffer(self._memory, np.uint8, self._size, place * self._size)
+        held = self._shared.batch(place)
         # Views, and tensors made of them, keep `held` alive.
         weakref.finalize(held, self._free.append, place)
         return held.reshape(self._shape)
@@ -93,25 +124,23 @@ class FrameWorkers:
         return out
 
 
-def _serve(
-    reader: FrameReader, memory: Any, shape: tuple[int, ...], pipe: Connection[Any, Any]
-) -> None:
+def _serve(reader: FrameReader, shared: _Shared, pipe: Connection[Any, Any]) -> None:
     """Read what is asked for until nobody asks any more."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that trains
-    places = np.frombuffer(memory, np.uint8).reshape(-1, *shape)
+    starts, frames = shared.starts(), shared.frames()
     with contextlib.suppress(EOFError, OSError):
         while True:
-            place, starts = pipe.recv()
-            pipe.send(_fill(reader, starts, places[place]))
+            place = int.from_bytes(pipe.recv_bytes(), "little")
+            pipe.send_bytes(_fill(reader, starts[place], frames[place]).encode())
 
 
-def _fill(reader: FrameReader, starts: IntArray, out: Frames) -> str | None:
-    """The sentence that says what went wrong, if something did."""
+def _fill(reader: FrameReader, starts: IntArray, out: Frames) -> str:
+    """The sentence that says what went wrong; empty if nothing did."""
     try:
         reader.fill_windows(starts, out)
     except LatentwrapError as error:
         return str(error)
-    return None
+    return ""
 
 
 def _ended() -> DatasetError:

@@ -146,7 +146,7 @@ def test_any_bytes_fill_a_row_or_are_refused(name: str, data: bytes, size: int) 
     """Nothing is written past the row, whatever sizes the bytes claim."""
     memory = np.full((3, size), 77, np.uint8)
     with contextlib.suppress(codecs.Undecodable):
-        codecs.CODECS[name].decode(data, [0], [len(data)], memory[1:2])
+        codecs.CODECS[name].decode(data, [0], [len(data)], [memory[1].data])
     assert (memory[0] == 77).all()
     assert (memory[2] == 77).all()
 

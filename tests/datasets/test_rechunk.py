@@ -36,7 +36,7 @@ def test_it_is_the_same_experience(tmp_path: Path, codec: str) -> None:
     assert (result.episodes, result.transitions) == (3, 16)
     assert (result.bytes_before, result.bytes_after) == (len(before), fast.stat().st_size)
     assert summarize(data).fast
-    assert data.storage().chunks == (1, 4, 6, 3)
+    assert data.storage().chunks == (2, 4, 6, 3)
     assert data.info == Dataset(slow).info
     for number, episode in enumerate(episodes):
         assert_same_episode(data.episode(number), episode)

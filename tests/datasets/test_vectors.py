@@ -90,7 +90,7 @@ def test_a_file_is_readable_with_plain_h5py(path: Path) -> None:
         assert sorted(file["vectors"]) == ["joints", "robot.mode"]
         front, wrist = file["frames/front"], file["frames/robot.wrist"]
         assert front.shape == wrist.shape == (19, SIZE, SIZE, 3)
-        assert front.chunks == (8, SIZE, SIZE, 3)
+        assert front.chunks == (2, SIZE, SIZE, 3)
         joints = file["vectors/joints"]
         assert (joints.dtype, joints.shape) == (np.float32, (19, 2))
         steps = [*range(6), *range(4), *range(9)]
@@ -353,4 +353,4 @@ def test_a_summary_names_cameras_and_vectors(path: Path) -> None:
     assert words["vectors"] == "robot.mode (3), joints (2)"
     assert words["frames"] == "8×16×3, from 16×8 and 8×8"
     assert summary.frame_bytes == 19 * SIZE * 2 * SIZE * 3
-    assert summary.chunks == (8, SIZE, SIZE, 3)
+    assert summary.chunks == (2, SIZE, SIZE, 3)

@@ -35,7 +35,7 @@ def test_a_file_is_readable_with_plain_h5py(path: Path) -> None:
         assert file.attrs["version"] == 1
         assert file["episodes/start"][:].tolist() == [0, 4, 17]
         assert file["episodes/length"][:].tolist() == [4, 13, 2]
-        assert file["frames"].chunks == (1, 4, 6, 3)
+        assert file["frames"].chunks == (2, 4, 6, 3)
         expected = {
             "frames": np.concatenate([e.frames for e in episodes]),
             "state/state": np.concatenate([e.states["state"] for e in episodes]),
