@@ -112,7 +112,7 @@ class EpisodeWriter(ABC, Generic[EpisodeT, InfoT]):
         columns = self._columns(episode)
         self._check_form({name: values.shape[1:] for name, values in columns.items()})
         with self._hopefully(), self._parts.add() as piece, new_file(piece) as file:
-            self._write(file, [columns])
+            self._write(file, [columns], thorough=False)  # it is soon written anew
         self.episodes += 1
         self.transitions += len(columns[layout.ACTIONS]) - 1
 
@@ -173,11 +173,13 @@ class EpisodeWriter(ABC, Generic[EpisodeT, InfoT]):
     def _join(self, whole: Path) -> None:
         """Write all that is stored to a new file (or folder), which becomes the result."""
         with new_file(whole) as file:
-            self._write(file, self._stored())
+            self._write(file, self._stored(), thorough=True)
 
-    def _write(self, file: NewFile, episodes: Iterable[dict[str, AnyArray]]) -> None:
+    def _write(
+        self, file: NewFile, episodes: Iterable[dict[str, AnyArray]], *, thorough: bool
+    ) -> None:
         self._describe(file.h5)
-        write_episodes(file, episodes, self._codec)
+        write_episodes(file, episodes, self._codec, thorough=thorough)
 
     def _stored(self) -> Iterator[dict[str, AnyArray]]:
         """The columns of every episode so far, one at a time in memory."""

@@ -215,7 +215,7 @@ def test_no_file_outside_is_opened(path: Path, tmp_path: Path) -> None:
 
 def test_the_death_of_the_reader_is_a_finding(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a file that needs more time or memory than it may; the next one is read."""
-    from latentwrap.datasets import verify as module
+    from latentwrap.datasets.wholeness import verify as module
     from latentwrap.datasets.guarding.probe import Limits
 
     write_dataset(path, LENGTHS)
