@@ -228,7 +228,7 @@ def print_share(path: Path, updates: int) -> None:
             device="cpu",
             init=None,
             loading=Loading(memory=memory),
-            mix={},
+            weights=None,
         )
 
     reading, holding, fixed = session(0), session(2**40), session(2**40)

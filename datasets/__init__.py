@@ -11,7 +11,7 @@ from latentwrap.datasets.joining import Source, find_files
 from latentwrap.datasets.layout import DatasetInfo
 from latentwrap.datasets.loading.bench import LoadingSpeed, measure_loading
 from latentwrap.datasets.loading.loader import WindowLoader
-from latentwrap.datasets.loading.mixing import file_weights
+from latentwrap.datasets.loading.mixing import Mix, mix_files
 from latentwrap.datasets.loading.sampler import EpisodeSplit, Windows, WindowSampler, split_episodes
 from latentwrap.datasets.loading.window_dataset import WindowDataset
 from latentwrap.datasets.policies import NoisePolicy, Policy, RandomPolicy
@@ -33,6 +33,7 @@ __all__ = [
     "ImportOptions",
     "ImportResult",
     "LoadingSpeed",
+    "Mix",
     "NoisePolicy",
     "Policy",
     "RandomPolicy",
@@ -46,11 +47,11 @@ __all__ = [
     "Windows",
     "collect",
     "contact_sheet",
-    "file_weights",
     "find_files",
     "import_dataset",
     "join_vectors",
     "measure_loading",
+    "mix_files",
     "rechunk",
     "repair",
     "split_episodes",

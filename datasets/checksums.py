@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
+
+from latentwrap.types import AnyArray
 
 
 def fletcher32(data: bytes) -> bytes:
@@ -18,11 +22,18 @@ def fletcher32(data: bytes) -> bytes:
     '03000400'
     """
     words = np.frombuffer(data + b"\0" * (len(data) % 2), ">u2").astype(np.uint64)
-    weights = np.arange(len(words), 0, -1, dtype=np.uint64) % np.uint64(65535)
     first = _reduced(int(words.sum()))
-    second = _reduced(int((words * weights).sum()))
+    second = _reduced(int(words @ _weights(len(words))))
     return (second << 16 | first).to_bytes(4, "little")
 
 
+@lru_cache(maxsize=64)
+def _weights(count: int) -> AnyArray:
+    """How often each of so many words is added to the second sum, modulo 65535 but never 0."""
+    times = np.arange(count, 0, -1, dtype=np.uint64)
+    return (times - np.uint64(1)) % np.uint64(65535) + np.uint64(1)
+
+
 def _reduced(total: int) -> int:
+    """Modulo 65535, where only nothing is 0."""
     return total and (total - 1) % 65535 + 1

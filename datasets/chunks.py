@@ -11,8 +11,9 @@ from typing import NamedTuple
 import h5py
 import numpy as np
 
+from latentwrap.datasets.checksums import fletcher32
 from latentwrap.datasets.codecs import CODECS, FLETCHER32, Codec, Undecodable
-from latentwrap.types import AnyArray, IntArray
+from latentwrap.types import AnyArray, BoolArray, IntArray
 
 _CHECKSUM_BYTES = 4
 _GAP_BYTES = 64 * 1024
@@ -57,6 +58,8 @@ class ChunkTable:
         shape: of one row.
         codec: how they are encoded.
         trailer: bytes of checksum behind the encoded ones.
+        checked: which chunks were found to have their checksum, bool (K,). Each is checked when it
+            is first read: doing so every time would take as long as decoding.
     """
 
     offsets: IntArray
@@ -65,6 +68,7 @@ class ChunkTable:
     shape: tuple[int, ...]
     codec: Codec
     trailer: int
+    checked: BoolArray
 
     @cached_property
     def row_bytes(self) -> int:
@@ -90,10 +94,22 @@ class ChunkTable:
         # Windows that lie in equally many chunks are looked up together, in two tables at most.
         for count in range(int(counts.min(initial=1)), int(counts.max(initial=0)) + 1):
             chosen = np.flatnonzero(counts == count)
-            pieces = self._locate(firsts[chosen, None] + np.arange(count))
+            chunks = firsts[chosen, None] + np.arange(count)
+            self._check(descriptor, chunks)
+            pieces = self._locate(chunks)
             befores = skipped[chosen].tolist()
             for number, before, piece in zip(chosen.tolist(), befores, pieces, strict=True):
                 self._fill(descriptor, piece, windows[number].data, before, edges)
+
+    def _check(self, descriptor: int, chunks: IntArray) -> None:
+        """Compare the checksums of chunks that are read for the first time."""
+        if not self.trailer or self.checked[chunks].all():
+            return
+        for number in np.unique(chunks[~self.checked[chunks]]).tolist():
+            data = _read(descriptor, int(self.offsets[number]), int(self.sizes[number]))
+            if fletcher32(data[: -self.trailer]) != data[-self.trailer :]:
+                raise Undecodable(f"chunk {number} of its frames does not have its checksum")
+            self.checked[number] = True
 
     def _locate(self, chunks: IntArray) -> Iterator[_Piece]:
         """Where the chunks (B, K) lie, for each of B windows."""
@@ -165,7 +181,15 @@ def _contiguous(column: h5py.Dataset) -> ChunkTable | None:
         return None
     row = int(np.prod(column.shape[1:]))
     offsets = offset + row * np.arange(len(column), dtype=np.int64)
-    return ChunkTable(offsets, np.full_like(offsets, row), 1, column.shape[1:], CODECS["none"], 0)
+    return ChunkTable(
+        offsets,
+        np.full_like(offsets, row),
+        1,
+        column.shape[1:],
+        CODECS["none"],
+        0,
+        np.ones(len(column), bool),
+    )
 
 
 def _filters(column: h5py.Dataset) -> tuple[Codec, int] | None:
@@ -196,7 +220,8 @@ def _chunked(column: h5py.Dataset, codec: Codec, trailer: int) -> ChunkTable | N
     column.id.chunk_iter(note)
     if masks or (offsets < 0).any() or (sizes <= trailer).any():
         return None
-    return ChunkTable(offsets, sizes, rows, column.shape[1:], codec, trailer)
+    checked = np.full(count, not trailer)
+    return ChunkTable(offsets, sizes, rows, column.shape[1:], codec, trailer, checked)
 
 
 def _read(descriptor: int, offset: int, size: int) -> bytes:

@@ -191,7 +191,7 @@ class _Seeds:
     @classmethod
     def of(cls, seed: int, *, episodes: int) -> _Seeds:
         """A run that goes on after some episodes must not repeat them."""
-        run, policy = child_seeds(seed + episodes, 2)
+        run, policy = child_seeds(seed, 2, key=(episodes,) if episodes else ())
         return cls(run % 2**31 if episodes else seed, policy)
 
 

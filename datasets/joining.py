@@ -31,8 +31,9 @@ def find_files(source: Source) -> tuple[Path, ...]:
     files = [path for each in named for path in _expanded(str(each))]
     if not files:
         raise DatasetError("A dataset requires at least one file, got none.")
-    for path in files:
-        if files.count(path) > 1:
+    real = [path.resolve() for path in files]
+    for path, same in zip(files, real, strict=True):
+        if real.count(same) > 1:
             raise DatasetError(f"A dataset requires different files, got {path} twice.")
     return tuple(files)
 

@@ -79,7 +79,7 @@ class OpenFiles:
                 _check_same(path, stamp, _present(path).stat())
                 found = h5py.File(path, "r")
                 while len(self._hdf5) >= self._limit:
-                    self._hdf5.popitem(last=False)[1].close()
+                    self._hdf5.popitem(last=False)  # h5py closes it when nobody reads from it
             self._hdf5[path] = found
             return found
 

@@ -24,8 +24,6 @@ from latentwrap.types import AnyArray, IntArray
 _FILTERS = {
     "32004": "LZ4",
     "32015": "Zstd",
-    "32001": "Blosc",
-    "32026": "Blosc2",
     "fletcher32": "checksums",
 }
 

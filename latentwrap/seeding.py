@@ -41,15 +41,21 @@ def restored_torch_generators(states: Sequence[torch.Tensor]) -> list[torch.Gene
     return [torch_generator(0).set_state(state) for state in states]
 
 
-def child_seeds(seed: int | None, count: int) -> list[int]:
+def child_seeds(seed: int | None, count: int, key: tuple[int, ...] = ()) -> list[int]:
     """`count` seeds, statistically independent of each other, drawn from one.
+
+    Args:
+        seed: the one.
+        count: how many.
+        key: numbers that part seeds for one purpose from those for another.
 
     >>> child_seeds(0, 3) == child_seeds(0, 3)
     True
-    >>> len(set(child_seeds(0, 3)))
-    3
+    >>> len({*child_seeds(0, 3), *child_seeds(0, 3, key=(1,)), *child_seeds(1, 3)})
+    9
     """
-    return [int(word) for word in np.random.SeedSequence(seed).generate_state(count)]
+    sequence = np.random.SeedSequence(seed, spawn_key=key)
+    return [int(word) for word in sequence.generate_state(count)]
 
 
 def numpy_state(generator: np.random.Generator) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Protocol
 
 from latentwrap.datasets.loading.sampler import Windows, WindowSampler
 from latentwrap.datasets.loading.workers import FrameWorkers
-from latentwrap.errors import ConfigError
+from latentwrap.errors import ConfigError, LatentwrapError
 from latentwrap.types import Frames, IntArray
 
 
@@ -77,9 +77,8 @@ class WindowLoader:
             )
         self._sampler = sampler
         self._count = max(ahead, 2 * workers)
-        self._readers: _Readers = (
-            _processes(sampler, workers, batches=self._count) if workers else _Thread(sampler)
-        )
+        self._workers = workers
+        self._readers = self._new_readers()
         self._ahead: deque[_Ahead] = deque()
 
     def sample(self) -> Windows:
@@ -89,8 +88,15 @@ class WindowLoader:
             DatasetError: a file is damaged, or a worker ended.
         """
         self._read_ahead()
-        batch = self._ahead.popleft()
-        windows = self._sampler.gather(batch.starts, batch.wait())
+        try:
+            frames = self._ahead[0].wait()
+        except LatentwrapError:
+            self._ahead.popleft()
+            raise
+        except BaseException:
+            self._begin_anew()  # whether the answer came before Ctrl-C did, nobody can say
+            raise
+        windows = self._sampler.gather(self._ahead.popleft().starts, frames)
         self._read_ahead()
         return windows
 
@@ -105,7 +111,8 @@ class WindowLoader:
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from `state`; what was read ahead is dropped."""
         while self._ahead:
-            self._ahead.popleft().wait()
+            self._ahead[0].wait()
+            self._ahead.popleft()
         self._sampler.restore(state)
 
     def close(self) -> None:
@@ -123,6 +130,18 @@ class WindowLoader:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+    def _begin_anew(self) -> None:
+        """Draw again what was read ahead, with other readers."""
+        state = self.state()
+        self.close()
+        self._sampler.restore(state)
+        self._readers = self._new_readers()
+
+    def _new_readers(self) -> _Readers:
+        if self._workers:
+            return _processes(self._sampler, self._workers, batches=self._count)
+        return _Thread(self._sampler)
 
     def _read_ahead(self) -> None:
         while len(self._ahead) < self._count:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -51,34 +52,49 @@ class FileMix:
         return chosen
 
 
-def file_weights(dataset: Dataset, mix: Mapping[str, float]) -> AnyArray | None:
-    """The weight of each file, float64 (F,); `None` where nothing is to be mixed.
+@dataclass(frozen=True)
+class Mix:
+    """Files to learn from, and how often.
+
+    Attributes:
+        paths: the files.
+        weights: of each, above 0, float64 (F,); `None` where all windows are equally likely.
+    """
+
+    paths: tuple[Path, ...]
+    weights: AnyArray | None
+
+
+def mix_files(paths: Sequence[Path], mix: Mapping[str, float]) -> Mix:
+    """Weigh files, and leave out those without a weight.
 
     Args:
-        dataset: of one or more files.
+        paths: the files.
         mix: weights by name or pattern of files. Those that one pattern fits share its weight;
-            a file that none fits is left out.
+            a file that none fits is left out. Empty, all files are as they come.
 
     Raises:
         ConfigError: a weight that is none, a pattern that fits no file, or two that fit one.
     """
     if not mix:
-        return None
-    weights = np.zeros(len(dataset.paths))
+        return Mix(tuple(paths), None)
+    weights = np.zeros(len(paths))
     for pattern, weight in mix.items():
         if not 0 <= weight < float("inf"):
             raise ConfigError(f"A weight must be a number of at least 0, got {pattern}={weight}.")
-        fits = np.array([_fits(str(path), pattern) for path in dataset.paths])
+        fits = np.array([_fits(str(path), pattern) for path in paths])
         if not fits.any():
             raise ConfigError(
-                f"The mix names {pattern}, but the data is {dataset.name}: name files of the data."
+                f"The mix names {pattern}, which fits none of the {len(paths)} files of the data: "
+                "name them as they are given."
             )
         if weights[fits].any():
             raise ConfigError(f"The mix gives two weights to a file that {pattern} names too.")
         weights[fits] = weight / fits.sum()
     if not weights.any():
         raise ConfigError("A mix requires a weight above 0, got none.")
-    return weights
+    kept = [path for path, weight in zip(paths, weights, strict=True) if weight]
+    return Mix(tuple(kept), weights[weights > 0])
 
 
 def _fits(path: str, pattern: str) -> bool:

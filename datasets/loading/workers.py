@@ -112,6 +112,7 @@ class FrameWorkers:
         except (EOFError, OSError):
             raise _ended() from None
         if error:
+            self._free.append(place)
             raise DatasetError(error)
         held = self._shared.batch(place)
         # Views, and tensors made of them, keep `held` alive.

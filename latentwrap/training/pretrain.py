@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from latentwrap.datasets import Dataset, EpisodeSplit, Source, find_files
+from latentwrap.datasets import Dataset, EpisodeSplit, Source, find_files, mix_files
 from latentwrap.errors import ConfigError, TrainingDiverged
 from latentwrap.files import refuse_existing, refuse_output, remove
 from latentwrap.interrupts import InterruptFlag
@@ -86,8 +86,8 @@ def pretrain(
     Args:
         data: a dataset of layout version 1; a pattern such as `shards/*.h5`, or several files,
             are one dataset.
-        mix: how often to learn from each file, weights by name or pattern; `None` takes all
-            windows equally often.
+        mix: how often to learn from each file, weights by name or pattern; a file without one is
+            left out. `None` takes all windows equally often.
         output: the checkpoint, a `.safetensors` file.
         preset: `fast` or `paper`.
         kind: `rssm`, `slac` or `deterministic`; `None` takes the preset's own.
@@ -123,14 +123,15 @@ def pretrain(
     folder = RunFolder.of(output)
     if not resume:
         refuse_existing(folder.path, force=force)
+    chosen = mix_files(paths, mix or {})
     session = Session(
-        Dataset(paths),
+        Dataset(chosen.paths),
         recipe,
         seed=seed,
         device=device,
         init=init,
         loading=loading or Loading(),
-        mix=mix or {},
+        weights=chosen.weights,
     )
     with closing(session):
         return _train(

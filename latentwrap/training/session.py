@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,6 @@ from latentwrap.datasets import (
     Dataset,
     WindowLoader,
     WindowSampler,
-    file_weights,
     split_episodes,
 )
 from latentwrap.devices import keep_freed_memory, resolve_device
@@ -53,7 +51,7 @@ class Session:
         device: `auto`, `cpu` or `cuda`.
         init: a checkpoint whose weights to start from.
         loading: how frames reach the model; it changes no result.
-        mix: weights of the dataset's files, by name or pattern.
+        weights: of the dataset's files, float64 (F,), or `None`.
     """
 
     def __init__(
@@ -65,14 +63,13 @@ class Session:
         device: str,
         init: str | Path | None,
         loading: Loading,
-        mix: Mapping[str, float],
+        weights: AnyArray | None,
     ) -> None:
         self.dataset, self.recipe, self.seed = dataset, recipe, seed
-        self._mix = dict(mix)
+        self._weights = weights
         weights_seed, split_seed, window_seed, noise_seed = child_seeds(seed, 4)
         training = recipe.training
         _check_vectors(dataset, recipe)
-        weights = file_weights(dataset, self._mix)
         self._preloads = dataset.frame_bytes <= loading.memory
         if self._preloads:
             dataset.preload()
@@ -101,7 +98,7 @@ class Session:
             "dataset": self.dataset.fingerprint(),
             "recipe": self.recipe.model_dump(mode="json"),
             "seed": self.seed,
-            **({"mix": self._mix} if self._mix else {}),
+            **({} if self._weights is None else {"mix": self._weights.tolist()}),
             "init": None if start is None else start.fingerprint,
         }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -125,9 +126,7 @@ def test_chunks_that_lie_scattered_are_read_one_by_one(path: Path) -> None:
 def test_a_chunk_cut_short_is_no_picture(path: Path, name: str) -> None:
     write(path, pictures("flat"), LAYOUTS[name])
     whole = table_of(path)
-    short = ChunkTable(
-        whole.offsets, whole.sizes - 1, whole.rows, whole.shape, whole.codec, whole.trailer
-    )
+    short = replace(whole, sizes=whole.sizes - 1, checked=np.ones_like(whole.checked))
     with pytest.raises(codecs.Undecodable):
         read(path, short, [0], 3)
 
@@ -154,3 +153,25 @@ def test_any_bytes_fill_a_row_or_are_refused(name: str, data: bytes, size: int) 
 def test_an_unknown_codec_is_refused() -> None:
     with pytest.raises(ValueError, match="must be one of lz4, zstd, none, got 'gzip'"):
         codecs.find_codec("gzip")
+
+
+@pytest.mark.parametrize("name", ["lz4 with checksums", "zstd", "plain with checksums"])
+def test_any_flipped_bit_is_noticed_when_a_chunk_is_first_read(path: Path, name: str) -> None:
+    pixels = pictures("flat")
+    write(path, pixels, LAYOUTS[name])
+    table, sound = table_of(path), path.read_bytes()
+    rng = np.random.default_rng(0)
+    for _ in range(40):
+        chunk = int(rng.integers(len(table.offsets)))
+        place = int(table.offsets[chunk]) + int(rng.integers(table.sizes[chunk]))
+        damaged = bytearray(sound)
+        damaged[place] ^= 1 << int(rng.integers(8))
+        path.write_bytes(damaged)
+        fresh = replace(table, checked=np.zeros_like(table.checked))
+        with pytest.raises(codecs.Undecodable, match=f"chunk {chunk} of its frames"):
+            read(path, fresh, [chunk * table.rows], 1)
+    path.write_bytes(sound)
+    fresh = replace(table, checked=np.zeros_like(table.checked))
+    np.testing.assert_array_equal(read(path, fresh, [3, 0], 9), [pixels[3:12], pixels[:9]])
+    assert fresh.checked[: 12 // table.rows].all()
+    assert not fresh.checked[-1]

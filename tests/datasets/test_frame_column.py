@@ -60,6 +60,14 @@ def test_sums_that_are_multiples_of_65535(word: bytes) -> None:
         test_the_checksum_is_that_of_hdf5.hypothesis.inner_test(word * times)
 
 
+@pytest.mark.parametrize("words", [65534, 65535, 65536, 131070, 200_000])
+def test_a_single_word_however_far_from_the_end(words: int) -> None:
+    """Its weight in the second sum may be a multiple of 65535, which is not nothing."""
+    data = np.zeros(200_000, ">u2")
+    data[-words] = 7
+    test_the_checksum_is_that_of_hdf5.hypothesis.inner_test(data.tobytes())
+
+
 def test_a_flipped_bit_is_noticed_by_h5py(path: Path) -> None:
     with h5py.File(path, "w") as file:
         column = FrameColumn(file, "frames", (4, 6, 3), CODECS["lz4"], thorough=True)

@@ -13,7 +13,14 @@ import pytest
 from gymnasium import spaces
 from latentwrap_test_data import assert_same_episode, make_episode, make_info, write_dataset
 
-from latentwrap.datasets import Dataset, DatasetWriter, Episode, WindowSampler, file_weights
+from latentwrap.datasets import (
+    Dataset,
+    DatasetWriter,
+    Episode,
+    WindowSampler,
+    find_files,
+    mix_files,
+)
 from latentwrap.datasets.open_files import OpenFiles, Stamp
 from latentwrap.errors import ConfigError, DatasetError
 from latentwrap.seeding import numpy_generator
@@ -96,6 +103,9 @@ def test_no_file_and_the_same_file_twice_are_refused(tmp_path: Path) -> None:
         Dataset(str(tmp_path / "*.hdf5"))
     with pytest.raises(DatasetError, match=r"got .*a\.h5 twice"):
         Dataset([tmp_path / "a.h5", str(tmp_path / "*.h5")])
+    (tmp_path / "link.h5").symlink_to(tmp_path / "a.h5")
+    with pytest.raises(DatasetError, match=r"got .*link\.h5 twice|got .*a\.h5 twice"):
+        Dataset(str(tmp_path / "*.h5"))
     with pytest.raises(DatasetError, match="at least one file, got none"):
         Dataset([])
 
@@ -170,23 +180,25 @@ def test_a_pickled_dataset_reads_all_files(tmp_path: Path, shards: list[Episode]
     assert_same_episode(copy.episode(4), shards[4])
 
 
-def sampler(data: Dataset, mix: dict[str, float], *, batch: int) -> WindowSampler:
+def sampler(source: str, mix: dict[str, float], *, batch: int) -> WindowSampler:
+    chosen = mix_files(find_files(source), mix)
+    data = Dataset(chosen.paths)
     return WindowSampler(
         data,
         np.arange(data.num_episodes),
         length=2,
         batch_size=batch,
         generator=numpy_generator(0),
-        weights=file_weights(data, mix),
+        weights=chosen.weights,
     )
 
 
 def test_windows_come_from_each_file_as_often_as_its_weight_says(
     tmp_path: Path, shards: list[Episode]
 ) -> None:
-    """Twelve, five and ten windows; the weights 1 to 3 to 0 leave only the first two files."""
-    data = Dataset(str(tmp_path / "*.h5"))
-    mixed = sampler(data, {str(tmp_path / "a.h5"): 1, "*b.h5": 3}, batch=40_000)
+    """Twelve and five windows; the third file has no weight and is left out."""
+    mix = {str(tmp_path / "a.h5"): 1, "*b.h5": 3}
+    mixed = sampler(str(tmp_path / "*.h5"), mix, batch=40_000)
     starts = mixed.draw()
     counts = {start: int((starts == start).sum()) for start in mixed.starts.tolist()}
     shares = np.array(list(counts.values())) / 40_000
@@ -198,7 +210,7 @@ def test_windows_come_from_each_file_as_often_as_its_weight_says(
 @pytest.mark.parametrize(
     ("mix", "sentence"),
     [
-        ({"x.h5": 1}, "The mix names x.h5, but the data is .*a.h5 and 2 more"),
+        ({"x.h5": 1}, r"The mix names x\.h5, which fits none of the 3 files"),
         ({"*a.h5": -1}, "at least 0, got"),
         ({"*a.h5": float("nan")}, "at least 0, got"),
         ({"*a.h5": 1, "*": 2}, r"two weights to a file that \* names too"),
@@ -209,13 +221,13 @@ def test_a_mix_that_makes_no_sense_is_refused(
     tmp_path: Path, shards: list[Episode], mix: dict[str, float], sentence: str
 ) -> None:
     with pytest.raises(ConfigError, match=sentence):
-        file_weights(Dataset(str(tmp_path / "*.h5")), mix)
+        mix_files(find_files(str(tmp_path / "*.h5")), mix)
 
 
 def test_a_file_of_too_short_episodes_cannot_be_mixed_in(tmp_path: Path) -> None:
     write_dataset(tmp_path / "a.h5", [9])
     write_dataset(tmp_path / "b.h5", [1, 1])
-    data = Dataset(str(tmp_path / "*.h5"))
+    files = str(tmp_path / "*.h5")
     with pytest.raises(DatasetError, match=r"b\.h5 requires an episode as long as a window"):
-        sampler(data, {"*a.h5": 1, "*b.h5": 1}, batch=2)
-    assert sampler(data, {"*a.h5": 1}, batch=2).sample().frames.shape[0] == 2
+        sampler(files, {"*a.h5": 1, "*b.h5": 1}, batch=2)
+    assert sampler(files, {"*a.h5": 1}, batch=2).sample().frames.shape[0] == 2

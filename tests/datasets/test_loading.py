@@ -101,6 +101,27 @@ def test_closing_leaves_no_process_behind(data: Dataset) -> None:
     assert multiprocessing.active_children() == before
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_interrupted_wait_loses_and_shifts_nothing(
+    data: Dataset, workers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where Ctrl-C stops a cell of a notebook, and the next cell goes on."""
+    plain = sampler(data)
+    with WindowLoader(sampler(data), workers=workers) as loader:
+        assert_same(loader.sample(), plain.sample())
+        batch = loader._ahead[0]
+
+        def interrupted() -> None:
+            batch.wait()  # the answer came, but nobody got it
+            raise KeyboardInterrupt
+
+        loader._ahead[0] = batch._replace(wait=interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            loader.sample()
+        for _ in range(8):
+            assert_same(loader.sample(), plain.sample())
+
+
 @pytest.mark.parametrize("wrong", [{"workers": -1}, {"ahead": 0}])
 def test_numbers_out_of_range_are_refused(data: Dataset, wrong: dict[str, int]) -> None:
     with pytest.raises(ConfigError, match="Loading requires"):

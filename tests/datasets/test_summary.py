@@ -23,7 +23,7 @@ def test_the_numbers_are_those_of_the_file(path: Path) -> None:
     assert summary.returns is not None
     assert summary.returns.mean == pytest.approx(np.mean(returns), rel=1e-5)
     assert summary.returns.std == pytest.approx(np.std(returns), rel=1e-5)
-    assert (summary.codec, summary.chunks) == ("LZ4", (8, 4, 6, 3))
+    assert (summary.codec, summary.chunks) == ("LZ4, checksums", (2, 4, 6, 3))
     assert summary.file_bytes == path.stat().st_size
     assert summary.frame_bytes == 24 * 4 * 6 * 3
     assert summary.compression == pytest.approx(summary.frame_bytes / summary.stored_frame_bytes)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from tests.conftest import TINY
 from tests.training.conftest import FAST_ENOUGH
@@ -76,8 +75,14 @@ def test_a_mix_needs_files_of_the_data(data: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "m.run").exists()
 
 
-def test_heldout_episodes_are_the_same_wherever_frames_are(data: Path, tmp_path: Path) -> None:
-    read = Dataset(data)
-    before = read.windows(np.array([0, 3]), 4)
-    read.preload()
-    np.testing.assert_array_equal(read.windows(np.array([0, 3]), 4), before)
+def test_a_file_that_the_mix_leaves_out_counts_for_nothing(
+    shards: list[Path], tmp_path: Path
+) -> None:
+    """Nor for the statistics of latents and rewards, nor for the held-out loss."""
+    mixed, alone = tmp_path / "mixed.safetensors", tmp_path / "alone.safetensors"
+    only = {str(shards[0]): 1}
+    train(shards, mixed, mix=only)
+    train([shards[0]], alone, mix=only)
+    assert_same_files(mixed, alone)
+    best = [path.with_suffix(".run") / "best.safetensors" for path in (mixed, alone)]
+    assert_same_files(*best)
