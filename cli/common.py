@@ -33,6 +33,15 @@ class Mistake(click.ClickException):
     exit_code = MISTAKE
 
 
+class Interrupted(click.ClickException):
+    """Ctrl-C where nothing could be kept: one sentence on standard error."""
+
+    exit_code = INTERRUPTED
+
+    def __init__(self) -> None:
+        super().__init__("Interrupted; what was finished before stays, see --resume.")
+
+
 class Verb(click.Command):
     """A command that turns expected errors into one sentence, unless --debug is given."""
 
@@ -41,6 +50,8 @@ class Verb(click.Command):
         debug = ctx.meta[DEBUG] = ctx.params.pop("debug", False)
         try:
             return super().invoke(ctx)
+        except KeyboardInterrupt:
+            raise Interrupted from None
         except (LatentwrapError, OSError) as error:
             if debug:
                 raise

@@ -59,12 +59,23 @@ def command(
     if output is not None:
         save_png(output, contact_sheet(dataset))
         report.say(f"\nFrames of several episodes, one a row: {output}")
-    words = ["latentwrap", "pretrain", data, "-o", data.with_suffix(".safetensors")]
+    if dataset.unshared_states:
+        states = ", ".join(dataset.unshared_states)
+        report.say(f"\nStates that not all files have are left out: {states}.")
+    model = dataset.path.with_suffix(".safetensors")
+    words = ["latentwrap", "pretrain", data, "-o", model]
     if summary.fast:
         report.next(words)
     else:
         report.next(
-            ["latentwrap", "rechunk", data, "-o", data.with_name(f"{data.stem}_fast.h5")], words
+            [
+                "latentwrap",
+                "rechunk",
+                data,
+                "-o",
+                dataset.path.with_name(f"{dataset.path.stem}_fast.h5"),
+            ],
+            words,
         )
     report.result(
         dataset=data,

@@ -110,6 +110,9 @@ def command(
     from latentwrap.training import Loading, pretrain
 
     report = Report(as_json=as_json)
+    left_out = _left_out(data, _weights(mix))
+    if left_out:
+        report.say(left_out)
     given = {name: value for name, value in named.items() if value is not None}
     options = parse_settings(config, settings) | given
     result = pretrain(
@@ -180,11 +183,8 @@ def _tell(report: Report, result: PretrainResult, data: tuple[str, ...]) -> None
         report.say(f"  lowest held-out loss: {result.best}")
     else:
         report.say("  no held-out loss: the dataset has too few episodes to hold one out.")
-    words = ["latentwrap", "train", result.env_id, "--model", result.checkpoint]
-    report.next(
-        ["latentwrap", "evaluate", result.checkpoint, data[0]],
-        [*words, "--data", data[0]] if result.rewards else words,
-    )
+    evaluate = ["latentwrap", "evaluate", result.checkpoint, data[0]]
+    report.next(evaluate, _use(result, data[0]))
     report.result(
         checkpoint=result.checkpoint,
         best=result.best,
@@ -194,6 +194,30 @@ def _tell(report: Report, result: PretrainResult, data: tuple[str, ...]) -> None
         heldout=result.heldout,
         data=data[0] if len(data) == 1 else data,
     )
+
+
+def _use(result: PretrainResult, data: str) -> list[object]:
+    """What to do with the model: an agent where there is an environment, else latents."""
+    from latentwrap.envs.making import find_spec
+    from latentwrap.errors import EnvironmentMismatch
+
+    try:
+        find_spec(result.env_id)
+    except EnvironmentMismatch:
+        latents = Path(data).with_name(f"{result.checkpoint.stem}_latents.h5")
+        return ["latentwrap", "encode", result.checkpoint, data, "-o", latents]
+    words = ["latentwrap", "train", result.env_id, "--model", result.checkpoint]
+    return [*words, "--data", data] if result.rewards else words
+
+
+def _left_out(data: tuple[str, ...], mix: dict[str, float]) -> str | None:
+    """Says so if files have no weight."""
+    from latentwrap.datasets import find_files, mix_files
+
+    paths = find_files(data)
+    kept = mix_files(paths, mix).paths
+    names = ", ".join(str(path) for path in paths if path not in kept)
+    return f"No --mix names {names}: left out." if names else None
 
 
 def _terms(losses: dict[str, float]) -> str:

@@ -9,9 +9,11 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from latentwrap.actions import describe
 from latentwrap.datasets.columns import Columns
 from latentwrap.datasets.shard import Shard
 from latentwrap.errors import DatasetError
+from latentwrap.pixels import FrameSpec
 from latentwrap.types import FloatArray
 
 Source: TypeAlias = "str | Path | Sequence[str | Path]"
@@ -68,12 +70,31 @@ def check_alike(shards: Sequence[Shard]) -> None:
 def _compared(first: Shard, other: Shard) -> list[tuple[str, Any, Any]]:
     one, two = first.info, other.info
     return [
+        ("frames of", _pictured(one.frame), _pictured(two.frame)),
         ("frames", one.frame, two.frame),
+        ("the actions", describe(one.action.space), describe(two.action.space)),
         ("the action space", one.action.to_json(), two.action.to_json()),
         ("the frame skip", one.frame_skip, two.frame_skip),
-        ("the vectors", one.vectors, two.vectors),
-        ("rewards:", first.columns.rewards is not None, other.columns.rewards is not None),
+        ("the vectors", _listed(one.vectors.names), _listed(two.vectors.names)),
+        ("vectors of the sizes", one.vectors.sizes, two.vectors.sizes),
+        ("rewards:", _yes(first.columns.rewards), _yes(other.columns.rewards)),
     ]
+
+
+def _pictured(frame: FrameSpec) -> str:
+    """Size, cameras and sources in words, as in `64×64×3 from 84×84 (front)`."""
+    sizes = [f"{p.source_height}×{p.source_width}" for p in frame.panels if p.source_height]
+    made_of = f" from {', '.join(sizes)}" if sizes else ""
+    cameras = f" ({_listed(frame.names)})" if frame.names else ""
+    return f"{'×'.join(map(str, frame.shape))}{made_of}{cameras}"
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names) or "none"
+
+
+def _yes(column: FloatArray | None) -> str:
+    return "none" if column is None else "some"
 
 
 def join_columns(parts: Sequence[Columns]) -> Columns:
@@ -96,6 +117,12 @@ def join_columns(parts: Sequence[Columns]) -> Columns:
 def _join(parts: Sequence[FloatArray | None]) -> FloatArray | None:
     found = [part for part in parts if part is not None]
     return np.concatenate(found) if len(found) == len(parts) else None
+
+
+def unshared_states(parts: Sequence[Columns]) -> tuple[str, ...]:
+    """Names of states that some files have and others have not, or in another size."""
+    every = {name for part in parts for name in part.states}
+    return tuple(sorted(every - set(_shared_states(parts))))
 
 
 def _shared_states(parts: Sequence[Columns]) -> dict[str, FloatArray]:

@@ -11,7 +11,13 @@ import numpy as np
 from latentwrap.datasets import layout
 from latentwrap.datasets.episodes import Episode
 from latentwrap.datasets.frame_reader import FrameReader
-from latentwrap.datasets.joining import Source, check_alike, find_files, join_columns
+from latentwrap.datasets.joining import (
+    Source,
+    check_alike,
+    find_files,
+    join_columns,
+    unshared_states,
+)
 from latentwrap.datasets.layout import DatasetInfo
 from latentwrap.datasets.shard import Storage, open_shard
 from latentwrap.types import FloatArray, Frames, IntArray
@@ -38,6 +44,7 @@ class Dataset:
         rewards: float32 (N,), or `None`.
         terminations, truncations: bool (N,).
         states: physical truth by name, float32 (N, k).
+        unshared_states: names of states that are left out, because not all files have them.
         joined_vectors: what was observed beside the frames, float32 (N, V), or `None`.
 
     Raises:
@@ -65,7 +72,9 @@ class Dataset:
         self.frame_reader = FrameReader([shard.frames for shard in shards])
         self._storage = [shard.frames.storage for shard in shards]
         self.info: DatasetInfo = shards[0].info
-        columns = join_columns([shard.columns for shard in shards])
+        parts = [shard.columns for shard in shards]
+        columns = join_columns(parts)
+        self.unshared_states = unshared_states(parts)
         self.starts, self.lengths = columns.starts, columns.lengths
         self.actions, self.rewards = columns.actions, columns.rewards
         self.terminations, self.truncations = columns.terminations, columns.truncations

@@ -17,6 +17,7 @@ from latentwrap.datasets.columns import Columns, read_columns
 from latentwrap.datasets.guarding.opening import open_checked
 from latentwrap.datasets.layout import DatasetInfo, read_info
 from latentwrap.datasets.open_files import OpenFiles, Stamp
+from latentwrap.datasets.wholeness.parts import partial_folder
 from latentwrap.errors import DatasetError, LatentwrapError
 from latentwrap.pixels import FrameSpec
 from latentwrap.types import AnyArray, IntArray
@@ -112,7 +113,7 @@ def open_shard(path: Path) -> Shard:
         DatasetError: missing, not HDF5, foreign, damaged, or without episodes.
     """
     if not path.is_file():
-        raise DatasetError(f"The dataset {path} does not exist or is no file.")
+        raise DatasetError(_absence(path))
     stamp = Stamp.of(path.stat())
     with open_checked(path) as file, damage_named(path):
         info = read_info(file, path)
@@ -126,6 +127,16 @@ def open_shard(path: Path) -> Shard:
     rows = len(columns.actions)
     store = FrameStore(path, stamp, rows, info.frame, known if direct else None, storage)
     return Shard(info, columns, store)
+
+
+def _absence(path: Path) -> str:
+    folder = partial_folder(path)
+    if path.exists() or not folder.is_dir():
+        return f"The dataset {path} does not exist or is no file."
+    return (
+        f"The dataset {path} is not finished, {folder} holds what there is of it: repeat its "
+        f"command with --resume, or see latentwrap verify {path}."
+    )
 
 
 @contextmanager

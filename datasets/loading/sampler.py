@@ -120,7 +120,7 @@ class WindowSampler:
             raise DatasetError(
                 f"{dataset.name} requires an episode of at least {length} transitions for windows "
                 f"of that length, the longest of the {len(episodes)} to use has {longest}: "
-                "use a smaller window or collect longer episodes."
+                "use a smaller window (pretrain --window) or longer episodes."
             )
         self.dataset, self.length, self.batch_size = dataset, length, batch_size
         self._generator = generator

@@ -65,7 +65,7 @@ class MinariForm(Form):
         buffer = _minari("minari.data_collector").EpisodeBuffer
         (path / "data").mkdir(parents=True)
         storage = _minari("minari.dataset.minari_storage").MinariStorage.new(
-            path / "data",
+            (path / "data").resolve(),  # Minari joins a relative one to itself
             observation_space=info.space,
             action_space=info.data.action.space,
             env_spec=latent_spec(info),

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from latentwrap_test_data import write_dataset
+from latentwrap_test_data import edit, write_dataset
 from tests.cli.test_cli import SMALL, good, mistake, run
 
 from latentwrap.datasets import Dataset, collect
@@ -78,3 +78,43 @@ def test_pretrain_says_what_is_wrong_with_a_mix(shards: Path, tmp_path: Path) ->
     assert "No file has a name like" in mistake(
         "pretrain", shards / "x*.h5", "-o", tmp_path / "m.safetensors"
     )
+
+
+def test_a_mix_says_what_it_leaves_out(shards: Path, tmp_path: Path) -> None:
+    words = ["pretrain", shards / "*.h5", "-o", tmp_path / "m.safetensors", "--steps", "1"]
+    result = good(*words, *settings(), "--mix", "*0.h5=1")
+    assert f"No --mix names {shards / '1.h5'}: left out." in result.output
+
+
+def test_a_model_of_an_unknown_environment_is_for_latents(shards: Path, tmp_path: Path) -> None:
+    robot = tmp_path / "robot.h5"
+    robot.write_bytes((shards / "0.h5").read_bytes())
+    edit(robot, lambda file: file.attrs.__setitem__("env_id", "robot"))
+    words = ["pretrain", robot, "-o", tmp_path / "m.safetensors", "--steps", "1"]
+    output = good(*words, *settings()).output
+    assert "latentwrap encode" in output
+    assert "latentwrap train" not in output
+
+
+def test_states_that_not_all_files_have_are_named(tmp_path: Path) -> None:
+    write_dataset(tmp_path / "a.h5", [3], states=["pole", "cart"])
+    write_dataset(tmp_path / "b.h5", [4], states=["cart"])
+    assert "not all files have are left out: pole." in good("inspect", tmp_path / "*.h5").output
+
+
+def test_an_unfinished_dataset_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.h5.partial").mkdir()
+    sentence = mistake("inspect", tmp_path / "a.h5")
+    assert "a.h5 is not finished" in sentence
+    assert "--resume" in sentence
+
+
+def test_ctrl_c_before_anything_was_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("latentwrap.datasets.Dataset", interrupt)
+    result = run("inspect", tmp_path / "a.h5")
+    assert result.exit_code == 130
+    assert "Interrupted" in result.stderr
+    assert "Traceback" not in result.output

@@ -73,9 +73,13 @@ def test_how_episodes_are_divided_into_files_does_not_matter(
 
 DIFFERENT: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "skip": ({"frame_skip": 3}, {}, "the frame skip 3, .* has 2"),
-    "rewards": ({}, {"rewards": False}, "rewards: False"),
-    "frames": ({"frame": make_info().frame.model_copy(update={"source_width": 9})}, {}, "frames"),
-    "space": ({"space": spaces.Box(-1, 1, (2,))}, {}, "the action space"),
+    "rewards": ({}, {"rewards": False}, "rewards: none"),
+    "frames": (
+        {"frame": make_info().frame.model_copy(update={"source_width": 9})},
+        {},
+        "frames of 4×6×3 from 40×9, .* 4×6×3 from 40×60",
+    ),
+    "space": ({"space": spaces.Box(-1, 1, (2,))}, {}, "the actions Box"),
 }
 
 
@@ -94,6 +98,7 @@ def test_states_are_those_that_all_files_have(tmp_path: Path) -> None:
     write_dataset(tmp_path / "b.h5", [4], states=["cart"])
     data = Dataset(str(tmp_path / "*.h5"))
     assert list(data.states) == ["cart"]
+    assert data.unshared_states == ("pole",)
     assert len(data.states["cart"]) == 9
 
 

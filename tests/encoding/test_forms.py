@@ -144,6 +144,16 @@ def test_minari_reads_every_episode(tmp_path: Path, minari: Any, space: spaces.S
     assert "toys/noise/z-v2" in minari.list_local_datasets()
 
 
+def test_a_minari_folder_may_be_named_from_here(
+    tmp_path: Path, minari: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    pixels = write_noise(Path("pixels.h5"))
+    encode(noise_model(), pixels, "folder", form="minari")
+    dataset = minari.MinariDataset("folder/data")
+    assert dataset.total_steps == pixels.num_transitions
+
+
 def test_minari_makes_the_latent_environment_again(
     tmp_path: Path, minari: Any, pendulum_data: Path, model: Path
 ) -> None:
