@@ -1,6 +1,6 @@
 """Damaged and hostile files: each must be read whole or be refused in a sentence.
 
-    python benchmarks/fuzz_datasets.py [--mutants 20000] [--seed 0] [--json]
+    python benchmarks/fuzz_datasets.py [--what importers] [--mutants 20000] [--seed 0] [--json]
 
 Floor: no crash, no hang, no error but LatentwrapError, and no file opened outside, of 20,000.
 Mutants are opened and read by another process, one after the other; if it dies or says nothing for
@@ -24,6 +24,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+from fuzz_foreign import foreign_mutant, imported, write_foreign_seeds
 from fuzz_mutants import Seed, mutant
 from fuzz_seeds import write_seeds
 
@@ -31,6 +32,7 @@ PATIENCE = 90
 """Seconds without an answer that are a hang; longer than a probe may take."""
 
 IN_OPEN = 0x20
+WHAT = ("datasets", "importers")
 
 
 def main() -> int:
@@ -38,6 +40,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument("--what", choices=WHAT, default="datasets", help="files of ours or others")
     parser.add_argument("--mutants", type=int, default=20_000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--keep", type=Path, help="folder for mutants that did harm")
@@ -46,19 +49,21 @@ def main() -> int:
     parser.add_argument("--first", type=int, default=0, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.read:
-        read_mutants(arguments.read, arguments.seed, arguments.first, arguments.mutants)
+        last = arguments.mutants
+        read_mutants(arguments.read, arguments.what, arguments.seed, arguments.first, last)
         return 0
-    result = fuzz(arguments.mutants, arguments.seed, arguments.keep)
+    result = fuzz(arguments.what, arguments.mutants, arguments.seed, arguments.keep)
     print(json.dumps(result) if arguments.json else json.dumps(result, indent=2))
     harm = ("crash", "hang", "error")
     return 1 if result["opened_outside"] or any(result["outcomes"].get(o) for o in harm) else 0
 
 
-def fuzz(mutants: int, seed: int, keep: Path | None) -> dict:
+def fuzz(what: str, mutants: int, seed: int, keep: Path | None) -> dict:
     """Read so many mutants.
 
     Returns:
         Counts by outcome (`read`, `refused`, and what must not be: `error`, `crash`, `hang`),
+        `origins_read`, the seeds of which some mutant was read,
         `reasons` of refusals, `harmful` mutants, `opened_outside`, `peak_mib` of the memory of the
         reading process, `seconds`.
     """
@@ -69,9 +74,12 @@ def fuzz(mutants: int, seed: int, keep: Path | None) -> dict:
         (folder / "seeds").mkdir()
         canary = folder / "outside" / "canary.h5"
         canary.write_bytes(bytes(4096))
-        write_seeds(folder / "seeds", canary)
+        if what == "importers":
+            write_foreign_seeds(folder / "seeds")
+        else:
+            write_seeds(folder / "seeds", canary)
         watch = watched(folder / "outside")
-        results = list(read_all(folder, mutants, seed))
+        results = list(read_all(folder, what, mutants, seed))
         opened = len(os.read(watch, 65536)) if select.select([watch], [], [], 0)[0] else 0
         canary.read_bytes()  # that the watch works
         assert select.select([watch], [], [], 1)[0]
@@ -83,6 +91,7 @@ def fuzz(mutants: int, seed: int, keep: Path | None) -> dict:
     return {
         "mutants": len(results),
         "outcomes": dict(outcomes),
+        "origins_read": sorted({r["origin"] for r in results if r["outcome"] == "read"}),
         "opened_outside": opened,
         "reasons": dict(reasons.most_common(40)),
         "harmful": [result for result in results if harmful(result)][:20],
@@ -96,12 +105,12 @@ def harmful(result: dict) -> bool:
     return result["outcome"] not in ("read", "refused")
 
 
-def read_all(folder: Path, mutants: int, seed: int) -> Iterator[dict]:
+def read_all(folder: Path, what: str, mutants: int, seed: int) -> Iterator[dict]:
     """Results of all mutants, read by as many processes as it takes."""
     number = 0
     while number < mutants:
         print(f"from mutant {number}", file=sys.stderr, flush=True)
-        told = {"read": folder, "seed": seed, "first": number, "mutants": mutants}
+        told = {"read": folder, "what": what, "seed": seed, "first": number, "mutants": mutants}
         options = [str(word) for key, value in told.items() for word in (f"--{key}", value)]
         reader = subprocess.Popen(  # noqa: S603 - this very script
             [sys.executable, "-W", "error", __file__, *options],
@@ -128,13 +137,15 @@ def read_all(folder: Path, mutants: int, seed: int) -> Iterator[dict]:
                     print(f"{number} of {mutants}", file=sys.stderr, flush=True)
 
 
-def read_mutants(folder: Path, seed: int, first: int, end: int) -> None:
+def read_mutants(folder: Path, what: str, seed: int, first: int, end: int) -> None:
     """Open mutants one after the other and read all of each; a line of JSON for each."""
     seeds = load(folder / "seeds")
     for number in range(first, end):
-        path = folder / f"{number}.h5"
+        origin = seeds[number % len(seeds)]
+        path = folder / f"{number}{Path(origin.name).suffix}"
         path.write_bytes(made(seeds, seed, number))
-        result = {"number": number, **outcome(path)}
+        found = imported(path) if what == "importers" else outcome(path)
+        result = {"number": number, "origin": origin.name, **found}
         result["peak_mib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
         path.unlink()
         # One byte at a time would not matter; a line that waits in a buffer would.
@@ -166,13 +177,14 @@ def outcome(path: Path) -> dict:
 
 def load(folder: Path) -> list[Seed]:
     """The files to damage."""
-    return [Seed.of(path.stem, path.read_bytes()) for path in sorted(folder.glob("*.h5"))]
+    return [Seed.of(path.name, path.read_bytes()) for path in sorted(folder.iterdir())]
 
 
 def made(seeds: list[Seed], seed: int, number: int) -> bytes:
     """The mutant of that number, always the same."""
     rng = np.random.default_rng([seed, number])
-    return mutant(seeds[number % len(seeds)], rng)
+    origin = seeds[number % len(seeds)]
+    return (mutant if origin.name.endswith(".h5") else foreign_mutant)(origin, rng)
 
 
 def save(folder: Path, seed: int, numbers: list[int], keep: Path) -> None:
@@ -180,7 +192,8 @@ def save(folder: Path, seed: int, numbers: list[int], keep: Path) -> None:
     keep.mkdir(parents=True, exist_ok=True)
     seeds = load(folder)
     for number in numbers:
-        (keep / f"{seed}-{number}.h5").write_bytes(made(seeds, seed, number))
+        name = f"{seed}-{number}{Path(seeds[number % len(seeds)].name).suffix}"
+        (keep / name).write_bytes(made(seeds, seed, number))
 
 
 def watched(folder: Path) -> int:

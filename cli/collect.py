@@ -15,6 +15,7 @@ from latentwrap.cli.common import (
     INTERRUPTED,
     Report,
     Verb,
+    device_option,
     frame_options,
     observation_options,
     output_option,
@@ -79,6 +80,7 @@ if TYPE_CHECKING:
     help="Camera that MuJoCo renders, or its number; repeated, side by side.",
 )
 @seed_option
+@device_option
 @run_options
 @verb_options
 @click.pass_context
@@ -103,6 +105,7 @@ def command(
     rendering: str,
     cameras: tuple[str, ...],
     seed: int,
+    device: str,
     resume: bool,
     force: bool,
     as_json: bool,
@@ -128,7 +131,7 @@ def command(
         output,
         steps=steps,
         num_envs=num_envs,
-        policy=_policy(policy, model, epsilon=epsilon, deterministic=deterministic),
+        policy=_policy(policy, model, epsilon=epsilon, deterministic=deterministic, device=device),
         frame_skip=frame_skip,
         height=size[0],
         width=size[1],
@@ -167,7 +170,7 @@ def command(
 
 
 def _policy(
-    name: str, model: Path | None, *, epsilon: float, deterministic: bool
+    name: str, model: Path | None, *, epsilon: float, deterministic: bool, device: str
 ) -> str | FittedMaker:
     """What to collect with; the name itself for a policy that needs no training.
 
@@ -186,7 +189,9 @@ def _policy(
                 "out."
             )
         return name
-    return _trained(kind)(source, model=model, epsilon=epsilon, deterministic=deterministic)
+    return _trained(kind)(
+        source, model=model, epsilon=epsilon, deterministic=deterministic, device=device
+    )
 
 
 def _trained(kind: str) -> Callable[..., FittedMaker]:

@@ -20,8 +20,6 @@ from latentwrap.cli.common import (
 if TYPE_CHECKING:
     from latentwrap.encoding import EncodeResult
 
-_FORMS = ("latentwrap", "minari", "d4rl", "lompo")
-
 
 @click.command("encode", cls=Verb)
 @path_argument("model", "MODEL.safetensors")
@@ -35,10 +33,10 @@ _FORMS = ("latentwrap", "minari", "d4rl", "lompo")
 @click.option(
     "--as",
     "form",
-    type=click.Choice(_FORMS),
+    metavar="FORM",
     default="latentwrap",
     show_default=True,
-    help="Our own layout, or what offline learners read.",
+    help="latentwrap, our own layout; or what offline learners read: minari, d4rl or lompo.",
 )
 @click.option("--raw", is_flag=True, help="Neither standardise nor clip.")
 @click.option(
@@ -94,6 +92,8 @@ def command(
         )
     except KeyboardInterrupt:
         report.say("Interrupted: every finished episode is kept; --resume goes on.")
+        unknown = dict.fromkeys(("transitions", "episodes", "size", "seconds"))
+        report.result(output=output, form=form, **unknown, interrupted=True)
         ctx.exit(INTERRUPTED)
     report.say(
         f"{result.path}: {result.transitions} transitions in {result.episodes} episodes, "
@@ -107,7 +107,17 @@ def command(
         episodes=result.episodes,
         size=result.size,
         seconds=result.seconds,
+        interrupted=False,
     )
+
+
+def show_latents(path: Path) -> list[object]:
+    """A command that shows the size of a file of latents."""
+    code = (
+        "from latentwrap.encoding import LatentDataset; "
+        f"print(LatentDataset({str(path)!r}).latents.shape)"
+    )
+    return ["python", "-c", code]
 
 
 def _next_step(result: EncodeResult, output: str) -> list[object]:
@@ -117,10 +127,7 @@ def _next_step(result: EncodeResult, output: str) -> list[object]:
     if result.form == "minari":
         code = f"import minari; print(minari.MinariDataset({str(result.path / 'data')!r}).spec)"
     elif result.form == "latentwrap":
-        code = (
-            "from latentwrap.encoding import LatentDataset; "
-            f"print(LatentDataset({str(result.path)!r}).latents.shape)"
-        )
+        return show_latents(result.path)
     else:
         code = f"import h5py; print(*h5py.File({str(result.path)!r}).values(), sep='\\n')"
     return ["python", "-c", code]

@@ -19,6 +19,17 @@ from latentwrap.cli.common import (
 )
 
 
+class _FormatOption(click.Option):
+    """Names the formats there are when help is asked for, since loading them takes a while."""
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        from latentwrap.datasets.importers import FORMATS
+
+        *names, last = (each.name for each in FORMATS)
+        self.help = f"{', '.join(names)} or {last}.  [default: recognised]"
+        return super().get_help_record(ctx)
+
+
 @click.command("import", cls=Verb)
 @click.argument("source")
 @output_option("The dataset to write, an HDF5 file.")
@@ -26,8 +37,7 @@ from latentwrap.cli.common import (
     "--format",
     "format_name",
     metavar="NAME",
-    help="minari, d4rl, vd4rl, vd4rl_shards, robomimic, ogbench, lerobot, rlds, npz or video.  "
-    "[default: recognised]",
+    cls=_FormatOption,
 )
 @click.option(
     "--limit", type=click.IntRange(min=1), metavar="N", help="Write no more than N episodes."
@@ -75,7 +85,12 @@ def command(
     Example:
       latentwrap import lift/ph/image.hdf5 -o lift.h5 --image-key agentview_image
     """
-    from latentwrap.datasets.importers import ImportOptions, LossySource, import_dataset
+    from latentwrap.datasets.importers import (
+        ImportOptions,
+        LossySource,
+        LostEnds,
+        import_dataset,
+    )
 
     report = Report(as_json=as_json)
     options = ImportOptions(
@@ -89,7 +104,8 @@ def command(
         env_id=env_id,
     )
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", LossySource)  # the report says it
+        for said_below in (LossySource, LostEnds):
+            warnings.simplefilter("ignore", said_below)
         result = import_dataset(
             source,
             output,
@@ -104,16 +120,27 @@ def command(
         report.say(f"Warning: {source} is lossy: {result.lossy}")
     for reason, count in result.skipped.items():
         report.say(f"Left out: {count} episode{'s' * (count > 1)} with {reason}.")
-    if result.interrupted:
+    if result.lost_rewards or result.moved_ends:
+        report.say(
+            f"Lost with the last action, of which it is not known where it led: rewards of "
+            f"{result.lost_rewards} episodes; {result.moved_ends} terminate one transition earlier."
+        )
+    if result.kept_in is not None:
+        report.say(
+            f"Interrupted: {output} stays as it was, and {result.kept_in} holds everything so far; "
+            "--resume instead of --force goes on."
+        )
+    elif result.interrupted:
         report.say("Interrupted: the file holds everything so far; --resume goes on.")
     report.say(
-        f"{result.path}: {result.transitions} transitions in {result.episodes} episodes, "
-        f"read as {result.format}, in {result.seconds:.0f} s."
+        f"{result.kept_in or result.path}: {result.transitions} transitions in {result.episodes} "
+        f"episodes, read as {result.format}, in {result.seconds:.0f} s."
     )
-    report.next(
-        ["latentwrap", "inspect", output],
-        ["latentwrap", "pretrain", output, "-o", output.with_suffix(".safetensors")],
-    )
+    if result.kept_in is None:
+        report.next(
+            ["latentwrap", "inspect", output],
+            ["latentwrap", "pretrain", output, "-o", output.with_suffix(".safetensors")],
+        )
     report.result(
         dataset=output,
         format=result.format,
@@ -121,6 +148,8 @@ def command(
         episodes=result.episodes,
         skipped=dict(result.skipped),
         lossy=result.lossy,
+        lost_rewards=result.lost_rewards,
+        moved_ends=result.moved_ends,
         seconds=result.seconds,
     )
     if result.interrupted:

@@ -42,17 +42,23 @@ def command(
 ) -> None:
     """Write DATA.h5 anew, laid out for speed; several files become one.
 
+    After Ctrl-C there is no new file, only its folder OUTPUT.partial, and --resume goes on.
+
     \b
     Example:
       latentwrap rechunk old.h5 -o fast.h5
       latentwrap rechunk 'shards/*.h5' -o one.h5
     """
-    from latentwrap.datasets import rechunk
+    from latentwrap.datasets import RechunkResult, rechunk
 
     report = Report(as_json=as_json)
-    result = rechunk(data, output, codec=codec, force=force, resume=resume, show_progress=True)
-    if result.interrupted:
-        report.say("Interrupted: the file holds the episodes so far; --resume goes on.")
+    try:
+        result = rechunk(data, output, codec=codec, force=force, resume=resume, show_progress=True)
+    except KeyboardInterrupt:
+        report.say(f"Interrupted: {output} is as it was before; --resume goes on.")
+        unknown = dict.fromkeys(field.name for field in dataclasses.fields(RechunkResult))
+        report.result(**{**unknown, "path": output, "interrupted": True})
+        ctx.exit(INTERRUPTED)
     report.say(
         f"{result.path}: {result.transitions} transitions in {result.episodes} episodes, "
         f"{_mebibytes(result.bytes_before)} before and {_mebibytes(result.bytes_after)} now, in "
@@ -62,9 +68,7 @@ def command(
         ["latentwrap", "inspect", output, "--bench"],
         ["latentwrap", "pretrain", output, "-o", output.with_suffix(".safetensors")],
     )
-    report.result(**dataclasses.asdict(result))
-    if result.interrupted:
-        ctx.exit(INTERRUPTED)
+    report.result(**dataclasses.asdict(result), interrupted=False)
 
 
 def _mebibytes(count: int) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from latentwrap.cli.common import Report, Verb, path_argument, verb_options
+from latentwrap.cli.encode import show_latents
 
 if TYPE_CHECKING:
     from latentwrap.datasets.wholeness.repair import RepairResult
@@ -119,7 +120,12 @@ def _purpose(partial: PartialReport) -> str:
 
 def _say_next(report: Report, found: Verification, rescued: RepairResult | None) -> None:
     best = found.path if rescued is None else rescued.path
-    if rescued is not None or found.whole:
+    if rescued is None and _holds_latents(found):
+        if found.whole:
+            report.next(show_latents(best))
+        elif found.partial is None:
+            report.say("Latents are not repaired: write them anew with latentwrap encode.")
+    elif rescued is not None or found.whole:
         report.next(
             ["latentwrap", "inspect", best],
             ["latentwrap", "pretrain", best, "-o", best.with_suffix(".safetensors")],
@@ -127,6 +133,12 @@ def _say_next(report: Report, found: Verification, rescued: RepairResult | None)
     elif any(file.sound for file in found.sources):
         sound = found.path.with_name(f"{found.path.stem}-sound{found.path.suffix}")
         report.next(["latentwrap", "verify", found.path, "--repair", sound])
+
+
+def _holds_latents(found: Verification) -> bool:
+    from latentwrap.datasets.layout import FORMAT
+
+    return any(file.file_format not in ("", FORMAT) for file in found.sources)
 
 
 def _result(found: Verification, rescued: RepairResult | None) -> dict[str, Any]:

@@ -12,10 +12,9 @@ import h5py
 import numpy as np
 
 from latentwrap.datasets.checksums import fletcher32
-from latentwrap.datasets.codecs import CODECS, FLETCHER32, Codec, Undecodable
+from latentwrap.datasets.codecs import CHECKSUM_BYTES, CODECS, FLETCHER32, Codec, Undecodable
 from latentwrap.types import AnyArray, BoolArray, IntArray
 
-_CHECKSUM_BYTES = 4
 _GAP_BYTES = 64 * 1024
 """Chunks this far apart are still read in one go: a call costs more than the bytes between."""
 
@@ -196,7 +195,7 @@ def _filters(column: h5py.Dataset) -> tuple[Codec, int] | None:
     """Codec and bytes of checksum of a column."""
     plist = column.id.get_create_plist()
     numbers = [plist.get_filter(i)[0] for i in range(plist.get_nfilters())]
-    trailer = _CHECKSUM_BYTES if numbers[-1:] == [FLETCHER32] else 0
+    trailer = CHECKSUM_BYTES if numbers[-1:] == [FLETCHER32] else 0
     encoding = numbers[:-1] if trailer else numbers
     if len(encoding) > 1:
         return None

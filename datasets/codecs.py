@@ -22,7 +22,10 @@ import lz4.block
 from latentwrap.errors import DatasetError
 
 FLETCHER32 = 3
-"""HDF5's number of its checksum, four bytes behind a chunk."""
+"""HDF5's number of its checksum."""
+
+CHECKSUM_BYTES = 4
+"""Its size, behind a chunk."""
 
 _LZ4_HEADER = struct.Struct(">QI")  # decoded size, size of a decoded block
 _LZ4_BLOCK = struct.Struct(">I")  # size of an encoded block

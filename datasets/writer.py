@@ -67,6 +67,8 @@ class EpisodeWriter(ABC, Generic[EpisodeT, InfoT]):
         force: replace what is there (only when the new one is whole) and an old folder.
         resume: keep the episodes of an interrupted run, or of a finished file, which stays as it
             is until it can be replaced by the one that continues it.
+        ordered: `episodes` is to be a position in what is read: where an episode of the
+            interrupted run is damaged or missing, those after it are dropped too.
 
     Attributes:
         path: what is written.
@@ -81,11 +83,13 @@ class EpisodeWriter(ABC, Generic[EpisodeT, InfoT]):
         codec: str = "lz4",
         force: bool = False,
         resume: bool = False,
+        ordered: bool = False,
     ) -> None:
         self.path = Path(path)
         self.episodes = 0
         self.transitions = 0
         self._info = info
+        self._ordered = ordered
         self._form: dict[str, tuple[int, ...]] = {}
         self._codec = find_codec(codec)
         with failures_named(self.path):
@@ -152,6 +156,26 @@ class EpisodeWriter(ABC, Generic[EpisodeT, InfoT]):
         finally:
             self.close()
 
+    def stored(self, *, frames: int | None = None) -> Iterator[dict[str, AnyArray]]:
+        """The columns of every episode so far, one at a time in memory.
+
+        Args:
+            frames: how many of each episode; `None` for all.
+
+        Raises:
+            DatasetError: one is damaged.
+        """
+        for path in self.sources:
+            with damage_named(path), h5py.File(path, "r") as file:
+                starts, lengths = file[layout.EPISODE_START][:], file[layout.EPISODE_LENGTH][:]
+                for start, length in zip(starts, lengths, strict=True):
+                    rows = slice(start, start + length)
+                    some = rows if frames is None else slice(start, start + min(length, frames))
+                    yield {
+                        name: file[name][some if layout.is_frames(name) else rows]
+                        for name in self._form
+                    }
+
     @abstractmethod
     def _columns(self, episode: EpisodeT) -> dict[str, AnyArray]:
         """The columns of one episode, padded to the same number of rows."""
@@ -173,21 +197,13 @@ class EpisodeWriter(ABC, Generic[EpisodeT, InfoT]):
     def _join(self, whole: Path) -> None:
         """Write all that is stored to a new file (or folder), which becomes the result."""
         with new_file(whole) as file:
-            self._write(file, self._stored(), thorough=True)
+            self._write(file, self.stored(), thorough=True)
 
     def _write(
         self, file: NewFile, episodes: Iterable[dict[str, AnyArray]], *, thorough: bool
     ) -> None:
         self._describe(file.h5)
         write_episodes(file, episodes, self._codec, thorough=thorough)
-
-    def _stored(self) -> Iterator[dict[str, AnyArray]]:
-        """The columns of every episode so far, one at a time in memory."""
-        for path in self.sources:
-            with damage_named(path), h5py.File(path, "r") as file:
-                starts, lengths = file[layout.EPISODE_START][:], file[layout.EPISODE_LENGTH][:]
-                for start, length in zip(starts, lengths, strict=True):
-                    yield {name: file[name][start : start + length] for name in self._form}
 
     def _check_form(self, form: dict[str, tuple[int, ...]]) -> None:
         """Refuse an episode with other columns than the first, which could not be joined."""
@@ -200,18 +216,31 @@ class EpisodeWriter(ABC, Generic[EpisodeT, InfoT]):
 
     def _take_over(self) -> None:
         """Count the whole episodes of what is continued."""
-        for path in self.sources:
-            try:
-                part = self._open(path)
-            except DatasetError:
-                if path == self._parts.base:
-                    raise
-                self._parts.set_aside(path)  # a power cut leaves such, a killed process none
-                continue
-            part.info.check_same(self._info, path if path == self.path else self._parts.folder)
-            self._check_form(self._form_of(path))
-            self.episodes += part.episodes
-            self.transitions += part.transitions
+        base = self._parts.base
+        if base is not None:
+            self._count(base, self._open(base))
+        for number, piece in enumerate(self._parts.pieces()):
+            part = self._opened(piece)
+            if self._ordered and (part is None or int(piece.stem) != number):
+                self._parts.set_aside_from(number)
+                return
+            if part is None:
+                self._parts.set_aside(piece)
+            else:
+                self._count(piece, part)
+
+    def _opened(self, piece: Path) -> Part[InfoT] | None:
+        """What a piece holds; `None` if it is damaged: a power cut leaves such, a kill none."""
+        try:
+            return self._open(piece)
+        except DatasetError:
+            return None
+
+    def _count(self, path: Path, part: Part[InfoT]) -> None:
+        part.info.check_same(self._info, path if path == self.path else self._parts.folder)
+        self._check_form(self._form_of(path))
+        self.episodes += part.episodes
+        self.transitions += part.transitions
 
     def _form_of(self, path: Path) -> dict[str, tuple[int, ...]]:
         """The columns of a file of whole episodes and the shape of one row of each."""
@@ -246,6 +275,8 @@ class DatasetWriter(EpisodeWriter[Episode, DatasetInfo]):
         codec: of the frames: `lz4`; `zstd`, which is smaller and slower; or `none`.
         force: replace an existing file (only when the new one is whole) and an old folder.
         resume: keep the episodes of an interrupted run, or of a finished file to be continued.
+        ordered: `episodes` is to be a position in what is read: where an episode of the
+            interrupted run is damaged or missing, those after it are dropped too.
 
     Attributes:
         episodes, transitions: how many were added, those of the interrupted run included.

@@ -1,8 +1,9 @@
 """Offline RL on latents with d3rlpy: IQL or TD3+BC on a pendulum that was recorded as pixels.
 
-Run `latentwrap demo` first, then `python examples/offline_d3rlpy.py`. It records the demo's agent
-with noise of several levels as pixels, writes them as latents, trains on those alone, and plays
-the result in the pixel environment. A step whose file is there already is not repeated.
+Run `pip install d3rlpy` and `latentwrap demo` first, then `python examples/offline_d3rlpy.py`. It
+records the demo's agent with noise of several levels as pixels, writes them as latents, trains on
+those alone, and plays the result in the pixel environment. A step whose file is there already is
+not repeated.
 """
 
 from __future__ import annotations

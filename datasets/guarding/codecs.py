@@ -8,12 +8,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from latentwrap.datasets.codecs import CODECS, FLETCHER32, Undecodable
+from latentwrap.datasets.codecs import CHECKSUM_BYTES, CODECS, FLETCHER32, Undecodable
 
 DEFLATE = 1
 SHUFFLE = 2
 LZF = 32000
-_CHECKSUM_BYTES = 4
 
 __all__ = ["DEFLATE", "FILTERS", "LZF", "Pipeline", "Undecodable"]
 
@@ -56,9 +55,9 @@ class Pipeline:
                 continue
             decode = decode or FILTERS[number]
             if number == FLETCHER32 and decode:
-                trailer += _CHECKSUM_BYTES
+                trailer += CHECKSUM_BYTES
             elif number == FLETCHER32:
-                size += _CHECKSUM_BYTES
+                size += CHECKSUM_BYTES
         body = memoryview(data)[: len(data) - trailer] if len(data) >= trailer else b""
         (decode or _check_plain)(memoryview(body), size)
 

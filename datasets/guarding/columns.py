@@ -200,6 +200,7 @@ class Chunks:
                 self.fault = f"a damaged chunk in {self.path} at {chunk.chunk_offset} ({error})"
             return True if self.fault else None
 
+        self.suspect.expect(self.count * self.size)
         self._every(column, decode)
 
     def _every(self, column: h5d.DatasetID, visit: Any) -> None:

@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,6 +32,9 @@ importlib.import_module(told["module"]).serve()
 """
 """What the process runs: two packages are named but not executed, so that it stays small."""
 
+DECODED_PER_SECOND = 20_000_000
+"""Bytes that any machine decodes, twice; a usual one ten times as many."""
+
 RACY_SECONDS = 2
 """A file changed so recently may change again without another time of change."""
 
@@ -42,24 +45,36 @@ _QUIET = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "HDF5_PLUGIN_PREL
 class Limits:
     """What reading one file may take.
 
+    What must not take long is limited by computing alone, however busy the machine is; the limit
+    on all seconds ends what waits for ever.
+
     Attributes:
         cpu: seconds of computing.
         wall: seconds altogether.
         memory: bytes beyond what the process has anyway.
+        decoding: seconds of computing beyond `cpu` that what it claims to hold may add.
     """
 
     cpu: int
     wall: int
     memory: int
+    decoding: int = 0
 
     @classmethod
     def of(cls, size: int) -> Limits:
         """Generous for a sound file of so many bytes, on a slow and busy machine.
 
-        A column of a few hundred bytes takes longer for its size than a large one.
+        A column of a few hundred bytes takes longer for its size than a large one, and following
+        LZF up to 0.4 s a megabyte. How large the columns claim to be matters too, up to a thousand
+        times the size of the file, which is more than gzip can reach, and up to ten minutes.
         """
-        cpu = 1 + min(size, 100_000_000) // 500_000 + size // 5_000_000
-        return cls(cpu, wall=60 + 4 * cpu, memory=2**31)
+        cpu = 2 + min(size, 100_000_000) // 500_000 + size // 2_000_000
+        decoding = min(1000 * size // DECODED_PER_SECOND, 600)
+        return cls(cpu, wall=60 + 4 * (cpu + decoding), memory=2**31, decoding=decoding)
+
+    def of_all(self) -> Limits:
+        """Where everything is going to be decoded, however large it claims to be."""
+        return replace(self, cpu=self.cpu + self.decoding, decoding=0)
 
 
 class Prober:
@@ -100,7 +115,7 @@ class Prober:
             "path": identity.path,
             "rules": rules,
             "fork": self._fork,
-            "limits": asdict(limits),
+            "limits": {**asdict(limits), "decoded_per_second": DECODED_PER_SECOND},
         }
         with self._lock:
             answer = self._ask(request, limits)

@@ -6,11 +6,12 @@ Imports little, starts no threads and keeps no file open, so that it can fork at
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,8 @@ def _answer_as_child(request: dict[str, Any], reading: int, writing: int) -> Non
     try:
         os.close(reading)
         limit(request["limits"])
-        os.write(writing, json.dumps(examined(request)).encode())
+        more = functools.partial(allow_decoding, request["limits"], [])
+        os.write(writing, json.dumps(examined(request, more)).encode())
         code = 0
     finally:
         os._exit(code)
@@ -71,7 +73,7 @@ def limit(limits: dict[str, int]) -> None:
     """Let this process compute, wait and allocate only so much, and write nothing."""
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.alarm(limits["wall"])
-    _set_limit("RLIMIT_CPU", limits["cpu"])
+    _set_limit("RLIMIT_CPU", limits["cpu"], limits["cpu"] + limits["decoding"] + 1)
     _set_limit("RLIMIT_FSIZE", 0)
     _set_limit("RLIMIT_CORE", 0)
     _set_limit("RLIMIT_NOFILE", 64)
@@ -80,22 +82,49 @@ def limit(limits: dict[str, int]) -> None:
         _set_limit("RLIMIT_AS", pages * resource.getpagesize() + limits["memory"])
 
 
-def _set_limit(name: str, value: int) -> None:
-    """Not every system has every limit, and none lets one raise it."""
+def allow_decoding(limits: dict[str, int], expected: list[int], size: int) -> None:
+    """Let this process compute longer for so many bytes more, within the limits.
+
+    Args:
+        limits: of the process.
+        expected: the sizes that it was called with before; this one is added.
+        size: of what is going to be decoded.
+    """
+    expected.append(size)
+    more = min(sum(expected) // limits["decoded_per_second"], limits["decoding"])
+    _set_limit("RLIMIT_CPU", limits["cpu"] + more, limits["cpu"] + limits["decoding"] + 1)
+
+
+def _set_limit(name: str, value: int, most: int | None = None) -> None:
+    """Not every system has every limit, and none lets one raise it.
+
+    Args:
+        name: of the limit.
+        value: beyond it a signal ends the process, which tells why.
+        most: to which the limit can be raised later.
+    """
     with contextlib.suppress(AttributeError, OSError, ValueError):
         number = getattr(resource, name)
-        hard = resource.getrlimit(number)[1]
-        value = value if hard == resource.RLIM_INFINITY else min(value, hard)
-        # CPU time: the soft limit's signal ends the process, and tells why.
-        resource.setrlimit(number, (value, value + 1 if name == "RLIMIT_CPU" else value))
+        hard, most = resource.getrlimit(number)[1], value if most is None else most
+        most = most if hard == resource.RLIM_INFINITY else min(most, hard)
+        resource.setrlimit(number, (min(value, most), most))
 
 
-def examined(request: dict[str, Any]) -> dict[str, str]:
-    """Nothing where a file may be opened, else the sentence that refuses it."""
+def _unlimited(size: int) -> None:
+    """Decode it in the time that there is."""
+
+
+def examined(request: dict[str, Any], expect: Callable[[int], None] = _unlimited) -> dict[str, str]:
+    """Nothing where a file may be opened, else the sentence that refuses it.
+
+    Args:
+        request: which file, and by which rules.
+        expect: called with the size of what is going to be decoded.
+    """
     name = request["name"]
     try:
         with h5py.File(request["path"], "r") as file, _descriptor(request["path"]) as descriptor:
-            return _walked(file, descriptor, request)
+            return _walked(file, descriptor, request, expect)
     except OSError as error:
         return {"refusal": f"{name} is no whole HDF5 file ({_one_line(error)}): get it anew."}
 
@@ -109,10 +138,12 @@ def _descriptor(path: str) -> Iterator[int]:
         os.close(number)
 
 
-def _walked(file: h5py.File, descriptor: int, request: dict[str, Any]) -> dict[str, str]:
+def _walked(
+    file: h5py.File, descriptor: int, request: dict[str, Any], expect: Callable[[int], None]
+) -> dict[str, str]:
     name, size = request["name"], os.fstat(descriptor).st_size
     try:
-        Walk(Suspect(name, size, descriptor, RULES[request["rules"]])).run(file)
+        Walk(Suspect(name, size, descriptor, RULES[request["rules"]], expect)).run(file)
     except DatasetError as error:
         return {"refusal": _one_line(error)}
     except MemoryError:

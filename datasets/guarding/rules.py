@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -49,6 +49,10 @@ RULES: Mapping[str, Rules] = {
 """For a dataset of ours, and for an HDF5 file of another project."""
 
 
+def _no_more(size: int) -> None:
+    """Leave the limits as they are."""
+
+
 @dataclass(frozen=True)
 class Suspect:
     """The file under examination.
@@ -58,12 +62,14 @@ class Suspect:
         size: in bytes.
         descriptor: of the file, opened beside HDF5's own to read chunks as they lie there.
         rules: what it may hold.
+        expect: tells that so many bytes are going to be decoded, which takes its time.
     """
 
     name: str
     size: int
     descriptor: int
     rules: Rules
+    expect: Callable[[int], None] = _no_more
 
     def read(self, offset: int, size: int) -> bytes:
         """Bytes of the file; fewer where it ends."""

@@ -1,6 +1,11 @@
 """Readers of the datasets of others."""
 
-from latentwrap.datasets.importers.importing import ImportResult, LossySource, import_dataset
+from latentwrap.datasets.importers.importing import (
+    ImportResult,
+    LossySource,
+    LostEnds,
+    import_dataset,
+)
 from latentwrap.datasets.importers.registry import FORMATS, Format, find_format
 from latentwrap.datasets.importers.source import ImportOptions, Source
 
@@ -10,6 +15,7 @@ __all__ = [
     "ImportOptions",
     "ImportResult",
     "LossySource",
+    "LostEnds",
     "Source",
     "find_format",
     "import_dataset",

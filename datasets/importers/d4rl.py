@@ -14,14 +14,15 @@ import numpy as np
 
 from latentwrap.datasets.episodes import Episode
 from latentwrap.datasets.importers.acting import action_spec, stored_actions
-from latentwrap.datasets.importers.hdf5 import blocks, column, names_in, open_foreign
-from latentwrap.datasets.importers.hdf5_rows import ObservedRows
+from latentwrap.datasets.importers.hdf5 import blocks, column, names_in, open_foreign, read_rows
+from latentwrap.datasets.importers.hdf5_rows import ObservedRows, observed
+from latentwrap.datasets.importers.identity import Identity, WholeSource
 from latentwrap.datasets.importers.observing import Observations
 from latentwrap.datasets.importers.rows import episode_of_rows
 from latentwrap.datasets.importers.source import ImportOptions, Source
 from latentwrap.datasets.layout import DatasetInfo
 from latentwrap.errors import DatasetError
-from latentwrap.types import AnyArray, BoolArray, FloatArray
+from latentwrap.types import AnyArray, BoolArray
 
 _OBSERVATIONS, _NEXT = "observations", "next_observations"
 _CHUNKS = "virtual"
@@ -107,6 +108,7 @@ class _D4RL:
 
     def __init__(self, file: h5py.File, source: str, options: ImportOptions) -> None:
         self._file = file
+        self.identity: Identity = WholeSource(Path(source))
         pieces = [_Piece(group, source) for group in _groups(file, source)]
         self._episodes = [rows for piece in pieces for rows in _episodes(piece)]
         self._seen = Observations(pieces[0].seen.space, options, what=source)
@@ -137,19 +139,15 @@ class _D4RL:
         self._file.close()
 
     def _episode(self, rows: _Rows) -> Episode:
-        piece, part = rows.piece, slice(rows.start, rows.stop)
-        frames = [piece.seen.frames(self._seen, rows.start, rows.stop)]
-        vectors = [piece.seen.vectors(self._seen, rows.start, rows.stop)]
-        if piece.next is not None:
-            frames.append(piece.next.frames(self._seen, rows.stop - 1, rows.stop))
-            vectors.append(piece.next.vectors(self._seen, rows.stop - 1, rows.stop))
+        piece, part = rows.piece, (rows.start, rows.stop)
+        found = observed(self._seen, piece.seen, piece.next, *part)
         return episode_of_rows(
-            np.concatenate(frames),
-            stored_actions(self._action, piece.actions[part]),
-            None if piece.rewards is None else piece.rewards[part],
+            found.frames,
+            stored_actions(self._action, read_rows(piece.actions, *part)),
+            None if piece.rewards is None else read_rows(piece.rewards, *part),
             terminated=bool(piece.terminals[rows.stop - 1]),
-            states={name: piece.states[name][part] for name in self._states},
-            vectors=_joined(vectors),
+            states={name: read_rows(piece.states[name], *part) for name in self._states},
+            vectors=found.vectors,
         )
 
 
@@ -186,7 +184,7 @@ def _all_actions(pieces: list[_Piece]) -> Iterator[AnyArray]:
 
 
 def _flags(data: h5py.Dataset) -> BoolArray:
-    flags: BoolArray = np.asarray(data[:]).reshape(-1).astype(bool)
+    flags: BoolArray = read_rows(data, 0, len(data)).reshape(-1).astype(bool)
     return flags
 
 
@@ -196,7 +194,3 @@ def _check_lengths(lengths: dict[str, int], rows: int, source: str) -> None:
             raise DatasetError(
                 f"{source} has {found} rows of {name} but {rows} of terminals: get it anew."
             )
-
-
-def _joined(parts: list[dict[str, FloatArray]]) -> dict[str, FloatArray]:
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

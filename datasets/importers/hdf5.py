@@ -12,14 +12,13 @@ import hdf5plugin  # noqa: F401 - registers the codecs
 import numpy as np
 
 from latentwrap.datasets.guarding.opening import open_checked
+from latentwrap.datasets.importers import bounds
 from latentwrap.datasets.layout import FORMAT
 from latentwrap.errors import DatasetError
 from latentwrap.types import AnyArray
 
-_BLOCK_BYTES = 16 * 2**20
-
-BLOCK_ROWS = 256
-"""Rows read at a time: an episode may be long and its images large."""
+_CHUNK_BYTES = 64 * 2**20
+"""Up to which a chunk is read at once; of a larger one a part is, and it is decoded for each."""
 
 
 def is_hdf5(source: str) -> bool:
@@ -84,8 +83,23 @@ def blocks(data: h5py.Dataset, start: int, stop: int) -> Iterator[AnyArray]:
         yield np.asarray(data[first : min(first + rows, stop)])
 
 
+def read_rows(data: h5py.Dataset, start: int, stop: int) -> AnyArray:
+    """Rows from `start` to `stop` of a column in one array.
+
+    Raises:
+        DatasetError: they are too large for that.
+    """
+    bounds.check_bytes((stop - start) * _row_bytes(data), f"{data.name} in {data.file.filename}")
+    return np.asarray(data[start:stop])
+
+
 def _block_rows(data: h5py.Dataset) -> int:
-    """At most `BLOCK_ROWS`; of large images fewer, but no chunk is decoded for each of its rows."""
-    row = math.prod(data.shape[1:]) * data.dtype.itemsize
+    """Rows to read at a time; no chunk of a usual size is decoded for each of its rows."""
+    row = _row_bytes(data)
     chunk: int = data.chunks[0] if data.chunks else 1
-    return int(min(BLOCK_ROWS, max(1, chunk, _BLOCK_BYTES // max(row, 1))))
+    usual = chunk if chunk * row <= _CHUNK_BYTES else 1
+    return int(min(bounds.BLOCK_ROWS, max(usual, bounds.block_rows(row))))
+
+
+def _row_bytes(data: h5py.Dataset) -> int:
+    return int(math.prod(data.shape[1:]) * data.dtype.itemsize)

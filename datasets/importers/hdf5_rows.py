@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import gymnasium as gym
@@ -11,7 +13,7 @@ import h5py
 import numpy as np
 from gymnasium import spaces
 
-from latentwrap.datasets.importers.hdf5 import blocks
+from latentwrap.datasets.importers.hdf5 import blocks, read_rows
 from latentwrap.datasets.importers.observing import Observations, box_of
 from latentwrap.errors import DatasetError
 from latentwrap.types import AnyArray, FloatArray, Frames
@@ -70,22 +72,18 @@ class ObservedRows:
                     f"{found or 'none'}: leave it out by --image-key and --vector-key."
                 )
 
-    def frames(self, seen: Observations, start: int, stop: int) -> Frames:
-        """The frames of some rows, a block of images in memory at a time."""
-        nothing = np.zeros((0, *seen.frame.shape), np.uint8)
-        return np.concatenate([nothing, *map(seen.frames, self._parts(seen, start, stop))])
-
-    def vectors(self, seen: Observations, start: int, stop: int) -> dict[str, FloatArray]:
-        """The vectors of some rows by name."""
-        return seen.vector_columns(self.read(seen.vectors.names, start, stop))
-
     def read(self, keys: tuple[str, ...], start: int, stop: int) -> dict[str, AnyArray]:
-        """Rows of some columns."""
-        return {key: np.asarray(self._columns[key][start:stop]) for key in keys}
+        """Rows of some columns.
 
-    def _parts(
+        Raises:
+            DatasetError: they are too large to be in memory at once.
+        """
+        return {key: read_rows(self._columns[key], start, stop) for key in keys}
+
+    def parts(
         self, seen: Observations, start: int, stop: int
     ) -> Iterator[AnyArray | Mapping[str, AnyArray]]:
+        """The images of some rows, a block of them in memory at a time."""
         if not seen.cameras:
             yield from self._blocks(None, start, stop)
             return
@@ -98,6 +96,54 @@ class ObservedRows:
         shape = _image_shape(column)
         for block in blocks(column, start, stop):
             yield block.reshape(len(block), *shape)
+
+
+@dataclass(frozen=True)
+class Observed:
+    """What was observed in the rows of one episode.
+
+    Attributes:
+        frames: uint8 (T, H, W, C), or (T+1, H, W, C) where it is known what came last.
+        vectors: by name, float32 (rows of frames, k).
+        others: the columns that were asked for, likewise.
+    """
+
+    frames: Frames
+    vectors: Mapping[str, FloatArray]
+    others: Mapping[str, AnyArray]
+
+
+def observed(
+    seen: Observations,
+    rows: ObservedRows,
+    after: ObservedRows | None,
+    start: int,
+    stop: int,
+    others: tuple[str, ...] = (),
+) -> Observed:
+    """What an episode saw before each of its actions, and after the last one.
+
+    Args:
+        seen: makes frames and vectors of observations.
+        rows: what was observed before each action.
+        after: what was observed after each of them, where that was stored.
+        start, stop: its first row, and the one after its last.
+        others: keys of further columns to read.
+
+    Raises:
+        DatasetError: they are too large to be in memory at once.
+    """
+    ends = [(rows, start, stop)]
+    if after is not None and stop > start:
+        ends.append((after, stop - 1, stop))
+    keys = tuple(dict.fromkeys((*seen.vectors.names, *others)))
+    count = sum(end - begin for _, begin, end in ends)
+    frames = seen.frames_of_blocks(
+        chain.from_iterable(each.parts(seen, begin, end) for each, begin, end in ends), count
+    )
+    parts = [each.read(keys, begin, end) for each, begin, end in ends]
+    columns = {key: np.concatenate([part[key] for part in parts]) for key in keys}
+    return Observed(frames, seen.vector_columns(columns), {key: columns[key] for key in others})
 
 
 def _box(column: h5py.Dataset) -> spaces.Box:

@@ -20,11 +20,16 @@ from latentwrap.datasets.importers.position import Position
 from latentwrap.datasets.importers.registry import find_format
 from latentwrap.datasets.importers.source import ImportOptions, Source
 from latentwrap.datasets.layout import DatasetInfo
+from latentwrap.datasets.wholeness.parts import PartialRun
 from latentwrap.datasets.writer import DatasetWriter
 from latentwrap.errors import ConfigError, DatasetError, LatentwrapError
 from latentwrap.files import refuse_output
 from latentwrap.interrupts import InterruptFlag
 from latentwrap.progress import Bar, bar
+
+
+class LostEnds(UserWarning):
+    """Rewards or terminations of last actions, of which it is not known where they led."""
 
 
 class LossySource(UserWarning):
@@ -43,6 +48,11 @@ class ImportResult:
         lossy: what spoiled the pixels before they came here; `None` if nothing did.
         seconds: of this run.
         interrupted: Ctrl-C ended it.
+        lost_rewards: how many episodes lost the reward of their last action, which was not 0,
+            because the source does not tell where that action led.
+        moved_ends: how many terminate one transition earlier, for the same reason.
+        kept_in: where the episodes so far lie if Ctrl-C ended what was to replace a finished
+            file, which stays as it was; else `None`.
     """
 
     path: Path
@@ -53,6 +63,9 @@ class ImportResult:
     lossy: str | None
     seconds: float
     interrupted: bool
+    lost_rewards: int
+    moved_ends: int
+    kept_in: Path | None
 
 
 def import_dataset(
@@ -62,8 +75,10 @@ def import_dataset(
     format: str | None = None,  # noqa: A002 - what the command line calls it
     options: ImportOptions | None = None,
     limit: int | None = None,
+    codec: str = "lz4",
     force: bool = False,
     resume: bool = False,
+    all_or_nothing: bool = False,
     show_progress: bool = False,
 ) -> ImportResult:
     """Read the data of others and write a dataset of layout version 1.
@@ -71,7 +86,8 @@ def import_dataset(
     Episodes are read one by one, whatever the size of the source. Each is safe at once: if the
     process dies, `resume=True` goes on after all of them. Ctrl-C ends the import and keeps what
     there is. Episodes without a transition, or with numbers that are NaN or infinite, are left
-    out and counted.
+    out and counted. Where `force` is to replace a finished file, Ctrl-C leaves that as it is, and
+    `resume=True` goes on.
 
     Args:
         source: a file, a folder, or `minari:NAME`.
@@ -79,8 +95,11 @@ def import_dataset(
         format: one of the names in `latentwrap.datasets.importers.FORMATS`; `None` recognises it.
         options: what to take of each episode, and how.
         limit: episodes that the file shall hold at most.
+        codec: of the frames: `lz4`; `zstd`, which is smaller and slower; or `none`.
         force: replace an existing file, and drop an interrupted import.
         resume: go on with an interrupted import, or with a file that holds a part of the source.
+        all_or_nothing: write no file after Ctrl-C, which is raised; what there is waits for
+            `resume`.
         show_progress: show a bar on standard error.
 
     Raises:
@@ -92,6 +111,7 @@ def import_dataset(
 
     Warns:
         LossySource: the pixels are not what the environment showed.
+        LostEnds: rewards of last actions are lost, or terminations have moved.
 
     Example:
         >>> import tempfile
@@ -121,15 +141,20 @@ def import_dataset(
         if lossy is not None:
             warnings.warn(f"{source}: {lossy}", LossySource, stacklevel=2)
         with (
-            DatasetWriter(path, info, force=force, resume=resume) as writer,
+            DatasetWriter(path, info, codec=codec, force=force, resume=resume) as writer,
             bar("Importing", _total(opened.count, limit), show=show_progress) as progress,
             InterruptFlag() as interrupt,
         ):
-            position = Position.of(writer, info)
+            position = Position.of(writer, info, opened.identity)
             progress.move_to(position.read)
             episodes = _read(opened, source, position.read)
             _copy(episodes, writer, position, limit, interrupt, progress)
+            if interrupt.raised and all_or_nothing:
+                raise KeyboardInterrupt
             _require_some(writer, position, str(source), interrupt)
+            kept_in = _keep_apart(writer) if interrupt.raised else None
+    if position.lost_rewards or position.moved_ends:
+        warnings.warn(f"{source}: {_lost(position)}", LostEnds, stacklevel=2)
     return ImportResult(
         path=writer.path,
         format=chosen.name,
@@ -139,6 +164,25 @@ def import_dataset(
         lossy=lossy,
         seconds=time.monotonic() - started,
         interrupted=interrupt.raised,
+        lost_rewards=position.lost_rewards,
+        moved_ends=position.moved_ends,
+        kept_in=kept_in,
+    )
+
+
+def _keep_apart(writer: DatasetWriter) -> Path | None:
+    """Leave a finished file as it is, rather than replace it by a part; where that part lies."""
+    run = PartialRun.of(writer.path)
+    if not (run.replaces and writer.path.exists()):
+        return None
+    writer.close()
+    return run.folder
+
+
+def _lost(position: Position) -> str:
+    return (
+        f"{position.lost_rewards} episodes lost a reward with their last action, since it is not "
+        f"known where that led, and {position.moved_ends} terminate one transition earlier."
     )
 
 
@@ -153,6 +197,11 @@ def _damage_named(source: str | Path) -> Iterator[None]:
         if error.errno is not None:  # what the system says of its own needs no other words
             raise
         raise _damaged(source, error) from error
+    except MemoryError as error:
+        raise DatasetError(
+            f"{source} asks for more memory than there is: cut its episodes, or choose a smaller "
+            "--size."
+        ) from error
     except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
         raise _damaged(source, error) from error
 
@@ -196,7 +245,7 @@ def _copy(
             return
         reason = _flaw(episode, position.info)
         if reason is None:
-            position.take()
+            position.take(episode)
             writer.add(episode)
         else:
             position.skip(reason)

@@ -5,6 +5,7 @@ Row t holds what was observed, the action taken then, and as `next.…` what cam
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
@@ -17,7 +18,8 @@ from gymnasium import spaces
 from latentwrap.actions import ActionSpec
 from latentwrap.datasets.episodes import Episode
 from latentwrap.datasets.importers.acting import action_spec, stored_actions
-from latentwrap.datasets.importers.hdf5 import BLOCK_ROWS
+from latentwrap.datasets.importers.bounds import BLOCK_ROWS, check_frames
+from latentwrap.datasets.importers.identity import Identity, WholeSource
 from latentwrap.datasets.importers.images import decode_image
 from latentwrap.datasets.importers.lerobot_files import (
     INFO,
@@ -71,6 +73,7 @@ class _LeRobot:
 
     def __init__(self, root: Path, options: ImportOptions) -> None:
         self._meta = meta = Meta(root)
+        self.identity: Identity = WholeSource(root)
         self._keys = _short_names(meta.features)
         options = _with_short_names(options, self._keys)
         space = _space(meta.features, self._keys)
@@ -114,6 +117,7 @@ class _LeRobot:
             self._rows = None
 
     def _episode(self, row: EpisodeRow) -> Episode:
+        check_frames(row.length, math.prod(self._seen.frame.shape), self._meta.root)
         parts = [self._part(batch, row) for batch in self._batches(row)]
         if not parts:
             raise DatasetError(f"{row.data} has no rows of episode {row.number}: get it anew.")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,7 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from latentwrap.datasets.importers.hdf5 import BLOCK_ROWS
+from latentwrap.datasets.importers.bounds import BLOCK_ROWS
+from latentwrap.datasets.importers.meta_files import read_json
+from latentwrap.datasets.importers.ordering import in_order
 from latentwrap.errors import DatasetError
 from latentwrap.extras import require
 from latentwrap.types import AnyArray
@@ -19,7 +20,6 @@ from latentwrap.types import AnyArray
 INFO = "meta/info.json"
 _DATA = "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
 _VIDEO = "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4"
-_MOST_META_BYTES = 64 * 2**20
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class Meta:
     def __init__(self, root: Path) -> None:
         self.root = root
         with self._refusing(INFO):
-            document = _read_json(root / INFO)
+            document = read_json(root / INFO)
             version = str(document["codebase_version"])
             _check_version(version, root)
             self.fps = float(document["fps"])
@@ -99,7 +99,7 @@ class Meta:
         for key in video_keys:
             names += [f"videos/{key}/{name}" for name in (
                 "chunk_index", "file_index", "from_timestamp")]  # fmt: skip
-        paths = sorted((self.root / "meta/episodes").glob("*/*.parquet"))
+        paths = in_order((self.root / "meta/episodes").glob("*/*.parquet"))
         if not paths:
             raise DatasetError(f"{self.root} lacks meta/episodes: get it anew.")
         rows = [row for path in paths for row in read_table(path, names).to_pylist()]
@@ -282,12 +282,6 @@ def _parquet() -> Any:
     return require("pyarrow.parquet", extra="import", purpose="Importing LeRobot datasets")
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    if path.stat().st_size > _MOST_META_BYTES:
-        raise ValueError(f"{path.stat().st_size} bytes are too many")
-    return dict(json.loads(path.read_text(encoding="utf-8")))
-
-
 def _check_version(version: str, root: Path) -> None:
     if not version.startswith("v3"):
         raise DatasetError(
@@ -307,7 +301,7 @@ def _feature(said: Mapping[str, Any]) -> Feature:
 
 def _action_range(path: Path) -> AnyArray | None:
     """Least and greatest action, float64 (2, A)."""
-    stats = _read_json(path).get("action") if path.is_file() else None
+    stats = read_json(path).get("action") if path.is_file() else None
     if not stats:
         return None
     return np.stack([np.asarray(stats[name], float).reshape(-1) for name in ("min", "max")])

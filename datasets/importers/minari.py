@@ -5,7 +5,6 @@ An episode has one observation more than actions, as ours have frames.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,8 @@ from latentwrap.actions import ActionSpec
 from latentwrap.datasets.episodes import Episode
 from latentwrap.datasets.importers.acting import stored_actions
 from latentwrap.datasets.importers.hdf5 import open_foreign
+from latentwrap.datasets.importers.identity import Identity, WholeSource
+from latentwrap.datasets.importers.meta_files import read_json
 from latentwrap.datasets.importers.observing import Observations, numbers
 from latentwrap.datasets.importers.source import ImportOptions, Source
 from latentwrap.datasets.layout import DatasetInfo
@@ -54,14 +55,17 @@ def open_source(source: str, options: ImportOptions) -> Source:
         dataset = minari.MinariDataset(folder)
     except (ImportError, KeyError, TypeError, ValueError) as error:
         raise DatasetError(f"{source} cannot be read by minari: {_first_line(error)}.") from None
-    return _Minari(dataset, source, options)
+    return _Minari(dataset, source, options, WholeSource(folder))
 
 
 class _Minari:
     """An opened dataset; `minari` opens its files for each episode anew."""
 
-    def __init__(self, dataset: Any, source: str, options: ImportOptions) -> None:
+    def __init__(
+        self, dataset: Any, source: str, options: ImportOptions, identity: Identity
+    ) -> None:
         self._dataset, self._source = dataset, source
+        self.identity = identity
         self._space = dataset.observation_space
         self._seen = Observations(self._space, options, what=source)
         self._action = ActionSpec(dataset.action_space)
@@ -174,10 +178,9 @@ def _folders(source: str) -> list[Path]:
 
 def _metadata(folder: Path) -> dict[str, Any]:
     try:
-        found = json.loads((folder / _METADATA).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return read_json(folder / _METADATA)
+    except DatasetError:
         return {}
-    return found if isinstance(found, dict) else {}
 
 
 def _check_metadata(folder: Path, source: str) -> None:

@@ -15,14 +15,13 @@ from typing import IO, Any
 
 import numpy as np
 
-from latentwrap.datasets.importers.hdf5 import BLOCK_ROWS
+from latentwrap.datasets.importers import bounds
+from latentwrap.datasets.importers.ordering import in_order
 from latentwrap.errors import DatasetError
 from latentwrap.types import AnyArray
 
 MOST_BYTES = 4 * 2**30
 """Of one array of an episode, unpacked; a few bytes of a zip may unpack to any number."""
-
-_BLOCK_BYTES = 4 * 2**20
 
 _BROKEN = (OSError, ValueError, EOFError, KeyError, RuntimeError, NotImplementedError,
            zipfile.BadZipFile, zlib.error, tokenize.TokenError)  # fmt: skip
@@ -50,8 +49,12 @@ class ArrayHeader:
     @property
     def block_rows(self) -> int:
         """Rows to read at a time, so that large images are few."""
-        row = math.prod(self.shape[1:]) * self.dtype.itemsize
-        return max(1, min(BLOCK_ROWS, _BLOCK_BYTES // max(row, 1)))
+        return bounds.block_rows(self.row_bytes)
+
+    @property
+    def row_bytes(self) -> int:
+        """Size of one row in memory."""
+        return math.prod(self.shape[1:]) * self.dtype.itemsize
 
     @property
     def bytes(self) -> int:
@@ -126,11 +129,11 @@ class NpzFile:
         """A whole array.
 
         Raises:
-            DatasetError: it is not there or damaged.
+            DatasetError: it is not there, damaged, or too large to be in memory as a whole.
         """
         header = self.require(name)
+        bounds.check_bytes(header.bytes, f"{name!r} in {self._path}")
         with self._refusing(), self._open(name) as stream:
-            _check(name, header, header.bytes, MOST_BYTES)
             _read_header(stream)
             flat = np.frombuffer(_read_exactly(stream, header.bytes), header.dtype)
             return flat.reshape(header.shape, order="F" if header.by_columns else "C")
@@ -140,7 +143,8 @@ class NpzFile:
 
         Args:
             name: of the array.
-            rows: how many; `None` takes its `block_rows`.
+            rows: how many; `None` takes its `block_rows`. An array that is stored column by column
+                is read as a whole.
 
         Raises:
             DatasetError: it is not there or damaged.
@@ -151,12 +155,11 @@ class NpzFile:
             whole = self.read(name)
             yield from (whole[start : start + step] for start in range(0, len(whole), step))
             return
-        row = math.prod(header.shape[1:]) * header.dtype.itemsize
         with self._refusing(), self._open(name) as stream:
             _read_header(stream)
             for start in range(0, header.rows, step):
                 count = min(step, header.rows - start)
-                flat = np.frombuffer(_read_exactly(stream, count * row), header.dtype)
+                flat = np.frombuffer(_read_exactly(stream, count * header.row_bytes), header.dtype)
                 yield flat.reshape(count, *header.shape[1:])
 
     def _open(self, name: str) -> IO[bytes]:
@@ -216,9 +219,9 @@ def _read_exactly(stream: IO[bytes], count: int) -> bytes:
 
 
 def npz_paths(source: str) -> list[Path]:
-    """The npz files in a folder in the order of their names; none of what is no folder."""
+    """The npz files in a folder in the order of the numbers in their names."""
     folder = Path(source)
-    return sorted(folder.glob("*.npz")) if folder.is_dir() else []
+    return in_order(folder.glob("*.npz")) if folder.is_dir() else []
 
 
 def npz_headers(path: Path) -> dict[str, ArrayHeader]:

@@ -12,9 +12,10 @@ from latentwrap.datasets.episodes import Episode
 from latentwrap.datasets.importers import named_columns as columns
 from latentwrap.datasets.importers import vd4rl
 from latentwrap.datasets.importers.acting import action_spec, stored_actions
+from latentwrap.datasets.importers.npz_episodes import NpzEpisodes
 from latentwrap.datasets.importers.npz_files import ArrayHeader, NpzFile, npz_headers, npz_paths
 from latentwrap.datasets.importers.observing import Observations, box_of
-from latentwrap.datasets.importers.rows import episode_of_rows
+from latentwrap.datasets.importers.rows import ended, episode_of_rows
 from latentwrap.datasets.importers.source import ImportOptions, Source
 from latentwrap.datasets.layout import DatasetInfo
 from latentwrap.errors import DatasetError
@@ -44,15 +45,11 @@ def open_source(source: str, options: ImportOptions) -> Source:
     return _Folder(source, options)
 
 
-class _Folder:
-    """An opened folder; every file is opened when its turn comes."""
-
-    lossy: str | None = None
+class _Folder(NpzEpisodes):
+    """An opened folder."""
 
     def __init__(self, source: str, options: ImportOptions) -> None:
-        self._paths = npz_paths(source)
-        if not self._paths:
-            raise DatasetError(f"{source} holds no npz files: name a folder with one an episode.")
+        super().__init__(source)
         self._headers = npz_headers(self._paths[0])
         self._only = self._only_image(options)
         self._seen = Observations(self._space(), options, what=source)
@@ -64,20 +61,6 @@ class _Folder:
             frame_skip=options.frame_skip or 1,
             vectors=self._seen.vectors,
         )
-
-    @property
-    def count(self) -> int:
-        """One for each file."""
-        return len(self._paths)
-
-    def episodes(self, first: int = 0) -> Iterator[Episode]:
-        """The episodes from number `first` on, in the order of the names of their files."""
-        for path in self._paths[first:]:
-            with NpzFile(path) as file:
-                yield self._episode(file, path)
-
-    def close(self) -> None:
-        """Nothing is open between episodes."""
 
     def _episode(self, file: NpzFile, path: Path) -> Episode:
         found = file.headers
@@ -93,23 +76,23 @@ class _Folder:
                 )
         check_counts(path, rows, len(actions))
         return episode_of_rows(
-            self._frames(file),
+            self._frames(file, rows),
             actions,
             None if rewards is None else file.read(rewards),
-            terminated=ends is not None and bool(file.read(ends).reshape(-1)[-1]),
+            terminated=ends is not None and ended(file.read(ends), path),
             states={name: file.read(name) for name in self._states()},
             vectors=self._seen.vector_columns(
                 {name: file.read(name)[:rows] for name in self._seen.vectors.names}
             ),
         )
 
-    def _frames(self, file: NpzFile) -> Frames:
+    def _frames(self, file: NpzFile, rows: int) -> Frames:
         if self._only is not None:
-            return self._seen.frames_of_blocks(file.blocks(self._only))
-        rows = min(file.headers[name].block_rows for name in self._seen.cameras)
-        parts = zip(*(file.blocks(name, rows) for name in self._seen.cameras), strict=True)
+            return self._seen.frames_of_blocks(file.blocks(self._only), rows)
+        step = min(file.headers[name].block_rows for name in self._seen.cameras)
+        parts = zip(*(file.blocks(name, step) for name in self._seen.cameras), strict=True)
         return self._seen.frames_of_blocks(
-            dict(zip(self._seen.cameras, part, strict=True)) for part in parts
+            (dict(zip(self._seen.cameras, part, strict=True)) for part in parts), rows
         )
 
     def _check_images(self, file: NpzFile, path: Path) -> int:

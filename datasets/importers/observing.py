@@ -10,6 +10,7 @@ import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 
+from latentwrap.datasets.importers.bounds import check_frames
 from latentwrap.datasets.importers.source import ImportOptions
 from latentwrap.envs.observing import ObservationReader
 from latentwrap.errors import DatasetError
@@ -58,6 +59,7 @@ class Observations:
         known_vectors: Sequence[str] = (),
         what: str,
     ) -> None:
+        self._what = what
         named = options.vector_keys
         self._reader = reader = ObservationReader(
             space,
@@ -94,12 +96,42 @@ class Observations:
             DatasetError: an image is missing.
             PixelError: an image that cannot become a frame.
         """
-        found = [self._frame(row) for row in self._rows(images, self.cameras)]
+        found = []
+        for row in self._rows(images, self.cameras):
+            found.append(self._frame(row))
+            self._check_length(len(found))
         return np.stack(found) if found else np.zeros((0, *self.frame.shape), np.uint8)
 
-    def frames_of_blocks(self, blocks: Iterable[AnyArray | Mapping[str, AnyArray]]) -> Frames:
-        """The frames of consecutive blocks of observations, one block in memory at a time."""
-        return np.concatenate([self.frames(block) for block in blocks])
+    def frames_of_blocks(
+        self, blocks: Iterable[AnyArray | Mapping[str, AnyArray]], rows: int | None = None
+    ) -> Frames:
+        """The frames of consecutive blocks of observations, one block in memory at a time.
+
+        Args:
+            blocks: of images, as `frames` takes them.
+            rows: how many there are, where that is known before: an episode that is too long is
+                refused before its first block is read.
+
+        Raises:
+            DatasetError: the frames of an episode are more than memory is for, or not `rows`.
+        """
+        self._check_length(rows or 0)
+        shape, count = self.frame.shape, 0
+        whole: Frames = np.empty((rows or 0, *shape), np.uint8)
+        for block in blocks:
+            part = self.frames(block)
+            end = count + len(part)
+            self._check_length(end)
+            if end > len(whole):  # in place, so that the frames are never in memory twice
+                whole.resize((max(end, len(whole) * 3 // 2), *shape), refcheck=False)
+            whole[count:end] = part
+            count = end
+        if rows is not None and count != rows:
+            raise DatasetError(
+                f"{self._what} has {count} images where it says that it has {rows}: get it anew."
+            )
+        whole.resize((count, *shape), refcheck=False)
+        return whole
 
     def vector_columns(self, columns: AnyArray | Mapping[str, AnyArray]) -> dict[str, FloatArray]:
         """The vectors of n observations by name, each float32 (n, k).
@@ -113,6 +145,9 @@ class Observations:
         found = [self._reader.vectors(row) for row in rows]
         joined = np.stack(found) if found else np.zeros((0, self.vectors.size), np.float32)
         return {name: joined[:, part] for name, part in self.vectors.slices.items()}
+
+    def _check_length(self, rows: int) -> None:
+        check_frames(rows, math.prod(self.frame.shape), self._what)
 
     def _rows(
         self, columns: AnyArray | Mapping[str, AnyArray], keys: Sequence[str]
@@ -145,6 +180,18 @@ def numbers(values: AnyArray) -> FloatArray:
     array = np.asarray(values)
     flat: FloatArray = array.reshape(len(array), math.prod(array.shape[1:])).astype(np.float32)
     return flat
+
+
+def join_frames(parts: list[Frames]) -> Frames:
+    """All parts in one array; each is gone once it is copied, so that little is there twice."""
+    whole = np.empty((sum(map(len, parts)), *parts[0].shape[1:]), np.uint8)
+    parts.reverse()
+    start = 0
+    while parts:
+        part = parts.pop()
+        whole[start : start + len(part)] = part
+        start += len(part)
+    return whole
 
 
 def _described(space: gym.Space[Any]) -> str:

@@ -14,7 +14,9 @@ from pathlib import Path
 import numpy as np
 
 from latentwrap.datasets.episodes import Episode
+from latentwrap.datasets.importers import bounds
 from latentwrap.datasets.importers.acting import action_spec, stored_actions
+from latentwrap.datasets.importers.identity import Identity, WholeSource
 from latentwrap.datasets.importers.npz_files import NpzFile
 from latentwrap.datasets.importers.observing import Observations, box_of
 from latentwrap.datasets.importers.rows import episode_of_rows
@@ -59,6 +61,7 @@ class _OGBench:
 
     def __init__(self, file: NpzFile, source: str, options: ImportOptions) -> None:
         self._file, self._source = file, source
+        self.identity: Identity = WholeSource(Path(source))
         self._states = tuple(name for name in _STATES if name in file.headers)
         self._check_lengths()
         self._lengths = _episode_lengths(file.read(_TERMINALS), source)
@@ -80,7 +83,7 @@ class _OGBench:
     def episodes(self, first: int = 0) -> Iterator[Episode]:
         """The episodes from number `first` on; those before it are unpacked and passed over."""
         names = (_OBSERVATIONS, _ACTIONS, *self._states)
-        rows = {name: _Rows(self._file.blocks(name)) for name in names}
+        rows = {name: _Rows(self._file, name) for name in names}
         before = int(self._lengths[:first].sum())
         for column in rows.values():
             column.skip(before)
@@ -95,7 +98,7 @@ class _OGBench:
         self._file.close()
 
     def _frames(self, rows: _Rows, count: int) -> Frames:
-        return np.concatenate([self._seen.frames(part) for part in rows.parts(count)])
+        return self._seen.frames_of_blocks(rows.parts(count), count)
 
     def _check_lengths(self) -> None:
         rows = self._file.require(_TERMINALS).rows
@@ -111,8 +114,9 @@ class _OGBench:
 class _Rows:
     """Takes as many rows as asked for out of blocks that come as they are."""
 
-    def __init__(self, blocks: Iterator[AnyArray]) -> None:
-        self._blocks = blocks
+    def __init__(self, file: NpzFile, name: str) -> None:
+        self._blocks = file.blocks(name)
+        self._row_bytes = file.headers[name].row_bytes
         self._rest: AnyArray | None = None
 
     def parts(self, count: int) -> Iterator[AnyArray]:
@@ -125,7 +129,12 @@ class _Rows:
             yield part
 
     def take(self, count: int) -> AnyArray:
-        """The next rows in one array."""
+        """The next rows in one array.
+
+        Raises:
+            DatasetError: they are too large for that.
+        """
+        bounds.check_bytes(count * self._row_bytes, "An episode")
         return np.concatenate(list(self.parts(count)))
 
     def skip(self, count: int) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,21 +11,22 @@ from gymnasium import spaces
 
 from latentwrap.datasets.episodes import Episode
 from latentwrap.datasets.importers.acting import action_spec
+from latentwrap.datasets.importers.identity import Identity, WholeSource
+from latentwrap.datasets.importers.meta_files import read_json
 from latentwrap.datasets.importers.observing import Observations, box_of
+from latentwrap.datasets.importers.ordering import natural
+from latentwrap.datasets.importers.rlds_features import FEATURES, read_features
 from latentwrap.datasets.importers.rlds_steps import action_of, episode_of_steps
 from latentwrap.datasets.importers.source import ImportOptions, Source
-from latentwrap.datasets.importers.vd4rl_shards import natural
 from latentwrap.datasets.layout import DatasetInfo
 from latentwrap.errors import DatasetError
 from latentwrap.extras import require
 from latentwrap.types import AnyArray
 
-_INFO, _FEATURES = "dataset_info.json", "features.json"
+_INFO = "dataset_info.json"
 _STEPS, _OBSERVATION, _ACTION = "steps", "observation", "action"
-_OURS = "tensorflow_datasets."
-_MOST_META_BYTES = 64 * 2**20
 _BLOCK = 64
-"""Episodes whose actions are looked at together."""
+"""Actions that are looked at together."""
 
 
 def recognises(source: str) -> bool:
@@ -35,7 +35,7 @@ def recognises(source: str) -> bool:
     if folder is None:
         return False
     try:
-        return _STEPS in _feature_names(_read_features(folder))
+        return _STEPS in _feature_names(read_json(folder / FEATURES))
     except DatasetError:
         return True  # so that it is refused in a sentence about this file
 
@@ -51,7 +51,7 @@ def open_source(source: str, options: ImportOptions) -> Source:
     folder = version_folder(source)
     if folder is None:
         raise DatasetError(
-            f"{source} holds no {_INFO} and {_FEATURES}: name a folder of TensorFlow Datasets, "
+            f"{source} holds no {_INFO} and {FEATURES}: name a folder of TensorFlow Datasets, "
             "such as my_data/1.0.0."
         )
     return _RLDS(folder, options)
@@ -62,7 +62,7 @@ def version_folder(source: str) -> Path | None:
     folder = Path(source)
     inside = sorted(folder.glob("*.*.*/"), key=lambda each: natural(each.name), reverse=True)
     for each in (folder, *inside):
-        if (each / _INFO).is_file() and (each / _FEATURES).is_file():
+        if (each / _INFO).is_file() and (each / FEATURES).is_file():
             return each
     return None
 
@@ -71,7 +71,8 @@ class _RLDS:
     """An opened folder; TensorFlow reads the episodes one by one."""
 
     def __init__(self, folder: Path, options: ImportOptions) -> None:
-        _check_features(folder)
+        read_features(folder)
+        self.identity: Identity = WholeSource(folder)
         self._tfds = _tfds()
         self._folder = folder
         self._builder = self._tfds.builder_from_directory(str(folder))
@@ -161,36 +162,10 @@ def _tensorflow() -> Any:
     return require("tensorflow", extra="rlds", purpose="Importing RLDS datasets")
 
 
-def _read_features(folder: Path) -> dict[str, Any]:
-    path = folder / _FEATURES
-    try:
-        if path.stat().st_size > _MOST_META_BYTES:
-            raise ValueError(f"{path.stat().st_size} bytes are too many")
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as error:
-        raise DatasetError(f"{path} is damaged ({error}): get it anew.") from None
-
-
 def _feature_names(document: Mapping[str, Any]) -> set[str]:
     entry = document.get("featuresDict", {})
     found = entry.get("features", {}) if isinstance(entry, dict) else {}
     return set(found)
-
-
-def _check_features(folder: Path) -> None:
-    """Refuse features of other packages: TensorFlow Datasets would import what a file names."""
-    waiting: list[Any] = [_read_features(folder)]
-    while waiting:
-        part = waiting.pop()
-        if isinstance(part, dict):
-            name = part.get("pythonClassName", _OURS)
-            if not (isinstance(name, str) and name.startswith(_OURS)):
-                raise DatasetError(
-                    f"{folder / _FEATURES} names the feature {name!r}, but import requires "
-                    "features of tensorflow_datasets itself: convert the dataset."
-                )
-        waiting += part.values() if isinstance(part, dict) else part if isinstance(
-            part, list) else []  # fmt: skip
 
 
 def _space(feature: Any) -> spaces.Space[Any]:

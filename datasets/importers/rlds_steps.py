@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from latentwrap.actions import ActionSpec
-from latentwrap.datasets.episodes import Episode
 from latentwrap.datasets.importers.acting import stored_actions
-from latentwrap.datasets.importers.observing import Observations
-from latentwrap.datasets.importers.rows import episode_of_rows
+from latentwrap.datasets.importers.bounds import check_frames
+from latentwrap.datasets.importers.observing import Observations, join_frames
+from latentwrap.datasets.importers.rows import CutEpisode, episode_of_rows
 from latentwrap.errors import DatasetError
 from latentwrap.types import AnyArray, FloatArray, Frames
 
@@ -37,7 +37,7 @@ def episode_of_steps(
     action: ActionSpec,
     action_keys: Sequence[str],
     what: str,
-) -> Episode:
+) -> CutEpisode:
     """An episode of RLDS steps.
 
     Step t holds what was observed, the action taken then, and its reward. In the last step of an
@@ -58,6 +58,7 @@ def episode_of_steps(
     while block := list(islice(rest, _BLOCK)):
         observed = _observed(block, seen)
         columns.frames.append(seen.frames(observed))
+        check_frames(_BLOCK * len(columns.frames), columns.frames[0][0].nbytes, what)
         columns.vectors.append(seen.vector_columns(observed))
         columns.actions += [action_of(step["action"], action_keys) for step in block]
         if "reward" in block[0]:
@@ -67,9 +68,9 @@ def episode_of_steps(
         raise DatasetError(f"{what} holds an episode without steps: get it anew.")
     names = columns.vectors[0]
     return episode_of_rows(
-        np.concatenate(columns.frames),
-        stored_actions(action, np.stack(columns.actions)),
-        np.array(columns.rewards, np.float32) if columns.rewards else None,
+        join_frames(columns.frames),
+        stored_actions(action, np.stack(columns.actions)[:-1]),
+        np.array(columns.rewards[:-1], np.float32) if columns.rewards else None,
         terminated=terminal,
         vectors={name: np.concatenate([part[name] for part in columns.vectors]) for name in names},
     )

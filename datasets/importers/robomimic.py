@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import h5py
-import numpy as np
 
 from latentwrap.datasets.episodes import Episode
 from latentwrap.datasets.importers.acting import action_spec, stored_actions
-from latentwrap.datasets.importers.hdf5 import column, names_in, open_foreign
-from latentwrap.datasets.importers.hdf5_rows import ObservedRows
+from latentwrap.datasets.importers.hdf5 import blocks, column, names_in, open_foreign, read_rows
+from latentwrap.datasets.importers.hdf5_rows import ObservedRows, observed
+from latentwrap.datasets.importers.identity import Identity, WholeSource
 from latentwrap.datasets.importers.observing import Observations
+from latentwrap.datasets.importers.ordering import natural
 from latentwrap.datasets.importers.rows import episode_of_rows
 from latentwrap.datasets.importers.source import ImportOptions, Source
 from latentwrap.datasets.layout import DatasetInfo
@@ -63,6 +64,7 @@ class _Robomimic:
 
     def __init__(self, file: h5py.File, source: str, options: ImportOptions) -> None:
         self._file, self._source = file, source
+        self.identity: Identity = WholeSource(Path(source))
         self._needed: dict[str, tuple[int, ...]] = {}
         self._demos = _demos(file, source)
         rows = self._rows(self._demos[0], "obs")
@@ -98,27 +100,23 @@ class _Robomimic:
         self._file.close()
 
     def _episode(self, demo: h5py.Group) -> Episode:
-        actions = column(demo, "actions", self._source)[:]
-        steps, seen = len(actions), self._seen
         rows = self._rows(demo, "obs")
-        frames, vectors = [rows.frames(seen, 0, steps)], [rows.vectors(seen, 0, steps)]
-        truth = rows.read(self._truths, 0, steps)
-        if "next_obs" in demo:
-            after = self._rows(demo, "next_obs")
-            frames.append(after.frames(seen, steps - 1, steps))
-            vectors.append(after.vectors(seen, steps - 1, steps))
-            last = after.read(self._truths, steps - 1, steps)
-            truth = {key: np.concatenate([truth[key], last[key]]) for key in truth}
-        if "states" in demo:
-            truth["states"] = column(demo, "states", self._source)[:]
+        after = self._rows(demo, "next_obs") if "next_obs" in demo else None
+        steps = len(column(demo, "actions", self._source))
+        found = observed(self._seen, rows, after, 0, steps, self._truths)
+        states = {"states": self._whole(demo, "states")} if "states" in demo else {}
         return episode_of_rows(
-            np.concatenate(frames),
-            stored_actions(self._action, actions),
-            column(demo, "rewards", self._source)[:] if "rewards" in demo else None,
+            found.frames,
+            stored_actions(self._action, self._whole(demo, "actions")),
+            self._whole(demo, "rewards") if "rewards" in demo else None,
             terminated=_done(demo),
-            states=truth,
-            vectors={key: np.concatenate([part[key] for part in vectors]) for key in vectors[0]},
+            states={**found.others, **states},
+            vectors=found.vectors,
         )
+
+    def _whole(self, demo: h5py.Group, name: str) -> AnyArray:
+        data = column(demo, name, self._source)
+        return read_rows(data, 0, len(data))
 
     def _rows(self, demo: h5py.Group, name: str) -> ObservedRows:
         rows = ObservedRows(demo.get(name), f"{demo.name} in {self._source}")
@@ -133,14 +131,14 @@ class _Robomimic:
 
     def _all_actions(self) -> Iterator[AnyArray]:
         for demo in self._demos:
-            yield column(demo, "actions", self._source)[:]
+            data = column(demo, "actions", self._source)
+            yield from blocks(data, 0, len(data))
 
 
 def _demos(file: h5py.File, source: str) -> list[h5py.Group]:
     data = file.get("data")
     names = [name for name in data if name.startswith(_DEMO)] if data is not None else []
-    numbered = sorted(names, key=lambda name: (len(name), name))  # demo_2 comes before demo_10
-    found = [data[name] for name in numbered]
+    found = [data[name] for name in sorted(names, key=natural)]
     if not found or not all(isinstance(demo, h5py.Group) for demo in found):
         raise DatasetError(f"{source} lacks /data/{_DEMO}0: it is no robomimic file.")
     return found

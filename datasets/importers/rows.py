@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -11,6 +13,19 @@ from latentwrap.datasets.episodes import Episode
 from latentwrap.datasets.importers.observing import numbers
 from latentwrap.errors import DatasetError
 from latentwrap.types import AnyArray, FloatArray, Frames
+
+
+@dataclass(frozen=True)
+class CutEpisode(Episode):
+    """An episode that may lack its last transition, because nobody stored where that led.
+
+    Attributes:
+        lost_reward: that transition had a reward other than 0.
+        moved_end: it terminated the episode, which now ends with the transition before.
+    """
+
+    lost_reward: bool = False
+    moved_end: bool = False
 
 
 def episode_of_rows(
@@ -21,7 +36,7 @@ def episode_of_rows(
     terminated: bool,
     states: Mapping[str, AnyArray] | None = None,
     vectors: Mapping[str, FloatArray] | None = None,
-) -> Episode:
+) -> CutEpisode:
     """An episode of rows "frame t, action t, what came of it".
 
     With one frame more than actions, the last one is where the last action led. With equally many
@@ -41,10 +56,11 @@ def episode_of_rows(
         DatasetError: several rewards in a row.
     """
     steps = len(frames) - 1
-    return Episode(
+    earned = None if rewards is None else _rewards(rewards)
+    return CutEpisode(
         frames=frames,
         actions=actions[:steps],
-        rewards=None if rewards is None else _rewards(rewards)[:steps],
+        rewards=None if earned is None else earned[:steps],
         terminated=terminated,
         truncated=not terminated,
         states={
@@ -53,7 +69,27 @@ def episode_of_rows(
             if math.prod(column.shape[1:])
         },
         vectors=dict(vectors or {}),
+        lost_reward=earned is not None and bool(np.any(earned[steps : len(actions)] != 0)),
+        moved_end=terminated and len(actions) > steps,
     )
+
+
+def ended(flags: AnyArray, path: Path) -> bool:
+    """Whether an episode terminated, from a flag for each of its rows.
+
+    Raises:
+        DatasetError: it went on afterwards, so that there are several.
+
+    >>> ended(np.array([0, 0, 1]), Path("a.npz"))
+    True
+    """
+    found = np.asarray(flags).reshape(-1).astype(bool)
+    if found[:-1].any():
+        raise DatasetError(
+            f"{path} requires one episode, but one is over in row {int(found.argmax())} of "
+            f"{len(found)}: write every episode to a file of its own."
+        )
+    return bool(found[-1:].any())
 
 
 def _rewards(rewards: AnyArray) -> FloatArray:

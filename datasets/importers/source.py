@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from latentwrap.datasets.episodes import Episode
+from latentwrap.datasets.importers.identity import Identity
 from latentwrap.datasets.layout import DatasetInfo
 from latentwrap.pixels import DEFAULT_SIZE
 
@@ -49,6 +50,10 @@ class Source(Protocol):
     @property
     def lossy(self) -> str | None:
         """What spoiled the pixels before they came here, such as JPEG; `None` if nothing did."""
+
+    @property
+    def identity(self) -> Identity:
+        """What tells that the source has changed since an import of it began."""
 
     def episodes(self, first: int = 0) -> Iterator[Episode]:
         """The episodes from number `first` on, always in the same order.

@@ -17,9 +17,10 @@ from gymnasium import spaces
 from latentwrap.actions import ActionSpec
 from latentwrap.datasets.episodes import Episode
 from latentwrap.datasets.importers.acting import stored_actions
+from latentwrap.datasets.importers.npz_episodes import NpzEpisodes
 from latentwrap.datasets.importers.npz_files import ArrayHeader, NpzFile, npz_headers, npz_paths
 from latentwrap.datasets.importers.observing import Observations, box_of
-from latentwrap.datasets.importers.rows import episode_of_rows
+from latentwrap.datasets.importers.rows import ended, episode_of_rows
 from latentwrap.datasets.importers.source import ImportOptions, Source
 from latentwrap.datasets.layout import DatasetInfo
 from latentwrap.errors import DatasetError
@@ -56,15 +57,11 @@ def open_source(source: str, options: ImportOptions) -> Source:
     return _Folder(source, options)
 
 
-class _Folder:
-    """An opened folder; every file is opened when its turn comes."""
-
-    lossy: str | None = None
+class _Folder(NpzEpisodes):
+    """An opened folder; the numbers in the names of its files are the time at which they began."""
 
     def __init__(self, source: str, options: ImportOptions) -> None:
-        self._paths = npz_paths(source)
-        if not self._paths:
-            raise DatasetError(f"{source} holds no npz files: name a folder of V-D4RL.")
+        super().__init__(source)
         with NpzFile(self._paths[0]) as file:
             image, action = file.require(_IMAGE), file.require(_ACTION)
             self._states = tuple(_state_names(file.headers))
@@ -80,20 +77,6 @@ class _Folder:
             vectors=self._seen.vectors,
         )
 
-    @property
-    def count(self) -> int:
-        """One for each file."""
-        return len(self._paths)
-
-    def episodes(self, first: int = 0) -> Iterator[Episode]:
-        """The episodes from number `first` on, in the order of the names, which is that of time."""
-        for path in self._paths[first:]:
-            with NpzFile(path) as file:
-                yield self._episode(file, path)
-
-    def close(self) -> None:
-        """Nothing is open between episodes."""
-
     def _episode(self, file: NpzFile, path: Path) -> Episode:
         self._check(file, path)
         actions = stored_actions(self._action, file.read(_ACTION))
@@ -107,9 +90,10 @@ class _Folder:
         )
 
     def _frames(self, file: NpzFile) -> Frames:
+        blocks, rows = file.blocks(_IMAGE), file.headers[_IMAGE].rows
         if not self._seen.cameras:
-            return self._seen.frames_of_blocks(file.blocks(_IMAGE))
-        return self._seen.frames_of_blocks({_IMAGE: block} for block in file.blocks(_IMAGE))
+            return self._seen.frames_of_blocks(blocks, rows)
+        return self._seen.frames_of_blocks(({_IMAGE: block} for block in blocks), rows)
 
     def _vectors(self, file: NpzFile) -> Mapping[str, AnyArray]:
         return self._seen.vector_columns({n: file.read(n) for n in self._seen.vectors.names})
@@ -154,9 +138,9 @@ def env_id_of(source: str) -> str:
 def _terminated(file: NpzFile, path: Path) -> bool:
     """Whether the last row says that nothing follows; older files say so by a discount of 0."""
     name = _TERMINAL if _TERMINAL in file.headers else _DISCOUNT
-    last = file.read(name).reshape(-1)[-1:]
+    flags = file.read(name).reshape(-1)
     check_rows(path, name, file.headers[name].rows, file.headers[_IMAGE].rows)
-    return bool(last[0]) if name == _TERMINAL else bool(last[0] == 0)
+    return ended(flags, path) if name == _TERMINAL else bool(flags[-1] == 0)
 
 
 def _space(headers: Mapping[str, ArrayHeader], options: ImportOptions) -> spaces.Space[Any]:

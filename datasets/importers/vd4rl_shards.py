@@ -6,7 +6,6 @@ Row t holds the action that led to its frame and the reward for it; both are pad
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
@@ -20,8 +19,11 @@ from gymnasium import spaces
 from latentwrap.actions import ActionSpec
 from latentwrap.datasets.episodes import Episode
 from latentwrap.datasets.importers.acting import stored_actions
+from latentwrap.datasets.importers.bounds import check_bytes
 from latentwrap.datasets.importers.hdf5 import blocks, column, is_hdf5, names_in, open_foreign
+from latentwrap.datasets.importers.identity import Identity, WholeSource
 from latentwrap.datasets.importers.observing import Observations, box_of
+from latentwrap.datasets.importers.ordering import in_order
 from latentwrap.datasets.importers.rows import episode_of_rows
 from latentwrap.datasets.importers.source import ImportOptions, Source
 from latentwrap.datasets.importers.vd4rl import FRAME_SKIP, env_id_of
@@ -78,17 +80,7 @@ def shard_paths(source: str) -> list[Path]:
     if is_hdf5(source):
         return [path]
     found = [each for each in path.glob("*") if each.suffix in (".hdf5", ".h5")]
-    return sorted(found, key=lambda each: natural(each.name))
-
-
-def natural(name: str) -> list[tuple[int, str]]:
-    """A key that sorts names by the numbers in them.
-
-    >>> sorted(["part10", "part9"], key=natural)
-    ['part9', 'part10']
-    """
-    parts = re.split(r"(\d+)", name)
-    return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts]
+    return in_order(found)
 
 
 def spans_of(step_types: Iterator[AnyArray]) -> list[list[Span]]:
@@ -124,6 +116,7 @@ class _Shards:
         self._paths = shard_paths(source)
         if not self._paths:
             raise DatasetError(f"{source} holds no HDF5 files: name a folder of V-D4RL shards.")
+        self.identity: Identity = WholeSource(Path(source))
         self._open: tuple[int, h5py.File] | None = None
         try:
             first = self._file(0)
@@ -159,8 +152,8 @@ class _Shards:
             self._open = None
 
     def _episode(self, spans: list[Span]) -> Episode:
-        # The frames are read first: the other columns are small, whatever a file says.
-        frames = self._seen.frames_of_blocks(self._blocks(spans, _IMAGE))
+        rows = sum(span.stop - span.start for span in spans)
+        frames = self._seen.frames_of_blocks(self._blocks(spans, _IMAGE), rows)
         actions = stored_actions(self._action, self._rows(spans, _ACTION))
         return episode_of_rows(
             frames,
@@ -177,7 +170,12 @@ class _Shards:
         return bool(step == _LAST and discount == 0)
 
     def _rows(self, spans: list[Span], name: str) -> AnyArray:
-        return np.concatenate(list(self._blocks(spans, name)))
+        parts, size = [], 0
+        for part in self._blocks(spans, name):
+            parts.append(part)
+            size += part.nbytes
+            check_bytes(size, f"{name!r} in {self._paths[spans[0].shard]}")
+        return np.concatenate(parts)
 
     def _blocks(self, spans: list[Span], name: str) -> Iterator[AnyArray]:
         for span in spans:
@@ -192,8 +190,9 @@ class _Shards:
             file = self._file(number)
             self._check(file, path)
             data = column(file, _STEP, path)
-            parts = [part.reshape(-1) for part in _readable(blocks(data, 0, len(data)), path)]
-            yield np.concatenate([np.empty(0, np.int8), *(p.astype(np.int8) for p in parts)])
+            parts = _readable(blocks(data, 0, len(data)), path)
+            flat = [part.reshape(-1).astype(np.int8) for part in parts]
+            yield np.concatenate([np.empty(0, np.int8), *flat])
 
     def _file(self, number: int) -> h5py.File:
         """The file of a shard; the one that was open before is closed."""

@@ -12,10 +12,13 @@ import numpy as np
 from latentwrap.datasets.episodes import Episode
 from latentwrap.datasets.importers import named_columns as columns
 from latentwrap.datasets.importers.acting import action_spec, stored_actions
-from latentwrap.datasets.importers.npz_files import MOST_BYTES, NpzFile
+from latentwrap.datasets.importers.bounds import check_bytes
+from latentwrap.datasets.importers.identity import EpisodeFiles, Identity
+from latentwrap.datasets.importers.npz_files import NpzFile
 from latentwrap.datasets.importers.npz_folder import check_counts, columns_of
 from latentwrap.datasets.importers.observing import Observations, box_of
-from latentwrap.datasets.importers.rows import episode_of_rows
+from latentwrap.datasets.importers.ordering import in_order
+from latentwrap.datasets.importers.rows import ended, episode_of_rows
 from latentwrap.datasets.importers.source import ImportOptions, Source
 from latentwrap.datasets.importers.video_files import SUFFIXES, Video
 from latentwrap.datasets.layout import DatasetInfo
@@ -53,6 +56,8 @@ class _Videos:
             self.lossy: str | None = _loss(video.codec)
         self._seen = Observations(box_of(self._shape, np.uint8), options, what=source)
         self._action = action_spec(options, self._all_actions(), source)
+        files = [(path, actions_path(path)) for path in self._paths]
+        self.identity: Identity = EpisodeFiles(files)
         self.info = DatasetInfo(
             env_id=options.env_id or Path(source).resolve().stem,
             action=self._action,
@@ -66,7 +71,7 @@ class _Videos:
         return len(self._paths)
 
     def episodes(self, first: int = 0) -> Iterator[Episode]:
-        """The episodes from number `first` on, in the order of the names of the videos."""
+        """The episodes from number `first` on, in the order of the numbers in the names."""
         for path in self._paths[first:]:
             yield self._episode(path)
 
@@ -81,7 +86,7 @@ class _Videos:
             frames,
             stored_actions(self._action, beside[_ACTIONS]),
             beside.get(_REWARDS),
-            terminated=ends is not None and bool(ends.reshape(-1)[-1]),
+            terminated=ends is not None and ended(ends, actions_path(path)),
         )
 
     def _frames(self, path: Path) -> Frames:
@@ -91,10 +96,10 @@ class _Videos:
                     f"{path} shows images of {video.shape[:2]}, the first video of its folder of "
                     f"{self._shape[:2]}: import them apart."
                 )
-            frames = [self._seen.frames(each.image[None]) for each in video.shown()]
-        if not frames:
+            frames = self._seen.frames_of_blocks(each.image[None] for each in video.shown())
+        if not len(frames):
             raise DatasetError(f"{path} shows nothing: leave it out or get it anew.")
-        return np.concatenate(frames)
+        return frames
 
     def _all_actions(self) -> Iterator[AnyArray]:
         for path in self._paths:
@@ -146,13 +151,15 @@ def _read(path: Path) -> Mapping[str, AnyArray]:
 def _read_npy(path: Path) -> Mapping[str, AnyArray]:
     # Mapped, not read: its header may say anything, but then the file must be as large.
     mapped = np.lib.format.open_memmap(path, mode="r")
-    if mapped.dtype.kind not in "biuf" or not mapped.shape or mapped.nbytes > MOST_BYTES:
+    check_bytes(mapped.nbytes, path)
+    if mapped.dtype.kind not in "biuf" or not mapped.shape:
         raise ValueError(f"it holds {mapped.dtype} of shape {mapped.shape}")
     return {_ACTIONS: np.array(mapped)}
 
 
 def _read_csv(path: Path) -> Mapping[str, AnyArray]:
     """All columns are actions, unless a first line names them."""
+    check_bytes(path.stat().st_size, path)
     with path.open(newline="", encoding="utf-8-sig") as file:
         first = next(csv.reader(file), [])
         filled = any(line.strip() for line in file)
@@ -205,4 +212,4 @@ def _videos(source: str) -> list[Path]:
     path = Path(source)
     if path.is_file():
         return [path] if path.suffix.lower() in SUFFIXES else []
-    return sorted(each for each in path.glob("*") if each.suffix.lower() in SUFFIXES)
+    return in_order(each for each in path.glob("*") if each.suffix.lower() in SUFFIXES)

@@ -30,7 +30,6 @@ from latentwrap.types import AnyArray, IntArray
 LATENT_FORMAT, LATENTS = "latentwrap-latents", "latents"
 """What `latentwrap encode` writes: the same layout with latents in place of the frames."""
 
-_FLETCHER32 = 3
 _PART_BYTES = 16 * 2**20
 _DAMAGE = (ArithmeticError, LookupError, OSError, RuntimeError, TypeError, ValueError)
 """What HDF5's inner layers happen to raise."""

@@ -16,37 +16,47 @@ if sys.platform != "win32":
 
 _LOCK = ".lock"
 
+_HELD: dict[tuple[int, str], object] = {}
+"""Who in this process holds which folder: a lock of POSIX excludes other processes alone.
+
+The number of the process is part of the key, because a fork copies this and not the locks.
+"""
+
 
 class FolderLock:
-    """Makes a folder and holds it against other processes, until this one ends.
+    """Makes a folder and holds it against everybody else, until it is released or the process ends.
 
-    The lock is one of POSIX, which children made by a fork do not inherit: they may outlive a
-    killed parent. It is left out on Windows and on file systems that know none.
+    Other processes are kept out by a lock of POSIX, which children made by a fork do not inherit:
+    they may outlive a killed parent. It is left out on Windows and on file systems that know none.
 
     Args:
         folder: made if it is not there.
 
     Raises:
-        OutputExists: another process has it.
+        OutputExists: another process has it, or another of these in this process.
         OutputFailed: it cannot be made.
     """
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / _LOCK
         self._handle: int | None = None
-        while self._handle is None:
-            with failures_named(folder):
-                folder.mkdir(parents=True, exist_ok=True)
-                self._handle = self._taken()
+        self._holder = object()
+        self._key = (os.getpid(), os.path.realpath(folder))
+        self._claim()
+        try:
+            self._handle = self._first_taken()
+        except BaseException:
+            self._let_go()
+            raise
 
     @property
     def held(self) -> bool:
-        """Whether it is still ours."""
-        return self._handle is not None
+        """Whether it is still ours; what came through a fork is not."""
+        return self._handle is not None and self._key[0] == os.getpid()
 
     def release(self) -> None:
         """Remove the lock, and the folder with it if nothing else is there."""
-        if self._handle is None:
+        if not self.held:
             return
         # While it is ours: others must not take a lock that is about to go.
         with suppress(OSError):  # Windows removes no open file
@@ -64,6 +74,25 @@ class FolderLock:
         handle, self._handle = self._handle, None
         if handle is not None:
             os.close(handle)
+        # Not before: whoever closes the file of a lock drops all locks of this process on it.
+        if _HELD.get(self._key) is self._holder:
+            del _HELD[self._key]
+
+    def _claim(self) -> None:
+        """Keep others in this process out, before they touch the file of the lock."""
+        if _HELD.setdefault(self._key, self._holder) is not self._holder:
+            raise OutputExists(
+                f"{self._path.parent} is being written by this process already: finish or close "
+                "that writer first."
+            )
+
+    def _first_taken(self) -> int:
+        while True:
+            with failures_named(self._path.parent):
+                self._path.parent.mkdir(parents=True, exist_ok=True)
+                handle = self._taken()
+            if handle is not None:
+                return handle
 
     def _taken(self) -> int | None:
         """The file of the lock, ours; `None` if another process has just removed it."""

@@ -161,6 +161,13 @@ class PartFolder:
         """Count a damaged piece no more; it goes when the file is whole."""
         piece.replace(piece.with_name(_DAMAGED + piece.name))
 
+    def set_aside_from(self, number: int) -> None:
+        """Count no piece from a number on, which the next one gets."""
+        for piece in reversed(self.pieces()):
+            if int(piece.stem) >= number:
+                self.set_aside(piece)
+        self._next = number
+
     @contextmanager
     def publish(self) -> Iterator[Path]:
         """Give a path to join all `sources` in; it becomes the file once the block ends well.

@@ -196,7 +196,7 @@ class _Reader:
         return tuple(reports)
 
     def _read(self, path: Path, moved: Callable[[float], None]) -> FileReport:
-        limits = Limits.of(path.stat().st_size)
+        limits = Limits.of(path.stat().st_size).of_all()
         found: dict[str, Any] = {}
         code = 1
         for message in self._ask(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -111,6 +113,30 @@ def test_a_policy_of_the_file_knows_what_to_do_in_the_pixel_environment(
     assert agreement > 0.6  # of 200 random actions: 0 ± 0.07
     result = f"correlation {agreement:.2f} with the actions of a controller"
     record(algorithm=f"{name}, offline", steps=STEPS, result=result)
+
+
+@pytest.mark.skipif("LATENTWRAP_DEMO" not in os.environ, reason="names the folder of a demo")
+def test_a_policy_of_the_file_beats_what_was_recorded(
+    run_example: Callable[..., str], record: Callable[..., None]
+) -> None:
+    """Needs a model that sees well and an agent to record, which take longer than all tests here.
+
+    LATENTWRAP_DEMO is the folder that `latentwrap demo` wrote.
+    """
+    demo, steps = Path(os.environ["LATENTWRAP_DEMO"]).resolve(), 10_000
+    options = {
+        "--model": demo / "pendulum.safetensors",
+        "--agent": demo / "agent",
+        "--steps": steps,
+        "--episodes": 5,
+        "--seeds": 0,
+    }
+    output = run_example("offline_d3rlpy", *(word for pair in options.items() for word in pair))
+    told = re.search(r"Return (-?\d+) with IQL, ([+-]\d+) on the behaviour", output)
+    assert told is not None, output
+    assert int(told[2]) > 0
+    result = f"return {told[1]}, {told[2]} on the behaviour"
+    record(algorithm="IQL, offline, of a demo", steps=steps, result=result)
 
 
 def train(config: Any, dataset: d3rlpy.dataset.MDPDataset) -> Any:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import h5py
 
+from latentwrap.datasets.guarding.opening import open_checked
 from latentwrap.datasets.shard import damage_named
 from latentwrap.datasets.writer import EpisodeWriter, Part
 from latentwrap.encoding.episodes import Columns, LatentEpisode
@@ -24,7 +25,7 @@ class LatentWriter(EpisodeWriter[Columns, LatentInfo]):
         info: what it is of.
         form: how to write it; `None` for our own layout.
         force: replace what is there (only when the new one is whole) and an old folder.
-        resume: keep the episodes of an interrupted run.
+        resume: keep the episodes of an interrupted run, up to the first damaged or missing one.
 
     Raises:
         OutputExists: something is there, or an interrupted run, and neither `force` nor `resume`.
@@ -41,7 +42,7 @@ class LatentWriter(EpisodeWriter[Columns, LatentInfo]):
         resume: bool = False,
     ) -> None:
         self._output = form
-        super().__init__(path, info, force=force, resume=resume)
+        super().__init__(path, info, force=force, resume=resume, ordered=True)
 
     def _check_output(self, *, force: bool) -> None:
         if self._output is None:
@@ -59,7 +60,8 @@ class LatentWriter(EpisodeWriter[Columns, LatentInfo]):
         if self._is_foreign(path) and self._output is not None:
             done = self._output.read(path)
             return Part(self._of(done, path), done.episodes, done.transitions)
-        with damage_named(path), h5py.File(path, "r") as file:
+        # A finished file may be a stranger's; the pieces are our own.
+        with open_checked(path, trusted=path != self.path) as file, damage_named(path):
             info = read_latent_info(file, path)
             columns = read_beside_latents(file, info, path)
         episodes = len(columns.lengths)
@@ -85,4 +87,4 @@ class LatentWriter(EpisodeWriter[Columns, LatentInfo]):
             self._output.write(whole, self._info, self._episodes())
 
     def _episodes(self) -> Iterator[LatentEpisode]:
-        return (LatentEpisode.of(columns) for columns in self._stored())
+        return (LatentEpisode.of(columns) for columns in self.stored())

@@ -10,7 +10,6 @@ import pickletools
 import re
 import zipfile
 from collections.abc import Mapping
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +20,12 @@ from gymnasium import spaces
 from latentwrap.envs.frames import first_line
 from latentwrap.errors import CheckpointError
 from latentwrap.extras import require
+from latentwrap.integrations.sb3_weights import built
 
 _MOST_BYTES = {"data": 2**26, "policy.pth": 2**31}
+_FREE_BYTES = 2**26
+"""Of a member, however small it is in the file; beyond them it has at most eight times its size."""
+
 _WIDEST, _DEEPEST, _LARGEST = 2**16, 32, 2**22
 """A layer, a network, an observation; more is no policy but an attack on the memory."""
 
@@ -66,11 +69,10 @@ def load_policy(path: str | Path, actions: spaces.Space[Any]) -> Any:
         _check_actions(settings["action_space"], actions, path)
         observed = _observations(settings["observation_space"])
         arguments = _arguments(settings.get("policy_kwargs") or {}, path)
-        _check_size(observed, arguments, weights)
+        if settings.get("use_sde") is True:  # PPO and A2C write it beside them
+            arguments["use_sde"] = True
         kind = _policy_class(settings["policy_class"], path)
-        with torch.random.fork_rng(devices=[]):  # it draws weights, which are replaced at once
-            policy = kind(observed, actions, lambda _: 0.0, **arguments)
-        policy.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
+        policy = built(lambda: kind(observed, actions, lambda _: 0.0, **arguments), weights)
     except CheckpointError:
         raise
     except Exception as error:
@@ -91,9 +93,11 @@ def _read(path: Path) -> tuple[dict[str, Any], io.BytesIO]:
     try:
         with zipfile.ZipFile(path) as archive:
             for name, most in _MOST_BYTES.items():
-                if archive.getinfo(name).file_size > most:
+                member = archive.getinfo(name)
+                if member.file_size > min(most, _FREE_BYTES + 8 * member.compress_size):
                     raise CheckpointError(
-                        f"{path} is too large for a policy: {name} exceeds {most} B."
+                        f"{path} is too large for a policy: {name} has {member.file_size} B, in "
+                        f"{member.compress_size} B of the file."
                     )
             settings = json.loads(archive.read("data"))
             weights = archive.read("policy.pth")
@@ -213,18 +217,6 @@ def _argument(name: str, value: Any) -> Any:
         small = isinstance(value, dict) and set(value) <= {"features_dim"}
         return value if small and all(_is_width(each) for each in value.values()) else None
     return None
-
-
-def _check_size(observed: spaces.Box, arguments: Mapping[str, Any], weights: io.BytesIO) -> None:
-    """Refuse settings of larger networks than the file has weights for, before they are made."""
-    stored = arguments.get("net_arch") or []
-    paths = stored.values() if isinstance(stored, dict) else [stored]
-    vector = math.prod(observed.shape) if len(observed.shape) == 1 else 1
-    for widths in paths:
-        layers = [vector, *widths]
-        numbers = sum(a * b for a, b in pairwise(layers))
-        if 4 * numbers > weights.getbuffer().nbytes:
-            raise ValueError(f"its layers {widths} have more weights than it holds")
 
 
 def _named_class(value: Any, module: str, found_in: Any, allowed: set[str] | None) -> Any:

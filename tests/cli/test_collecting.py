@@ -46,6 +46,9 @@ def model(tmp_path: Path) -> Path:
 def test_an_agent_collects_and_goes_on(tmp_path: Path, model: Path) -> None:
     folder, data = tmp_path / "run", tmp_path / "a.h5"
     train(model, folder, steps=30)
+    policy = f"agent:{folder}"
+    words = ["collect", PIXEL_PENDULUM, "-o", data, "--policy", policy, "--device", "abacus"]
+    assert "device must be auto, cpu" in said(*words)
     words = [
         "collect", PIXEL_PENDULUM, "-o", data, "--policy", f"agent:{folder}", "--size", 16,
         "--epsilon", 0.1, "--num-envs", 2, "--json",
@@ -63,6 +66,8 @@ def test_a_policy_of_stable_baselines_collects(tmp_path: Path, model: Path) -> N
     env = latentwrap.LatentObservation(gym.make(PIXEL_PENDULUM), model)
     sb3.SAC("MlpPolicy", env, device="cpu", policy_kwargs={"net_arch": [8]}).save(tmp_path / "sac")
     words = ["collect", PIXEL_PENDULUM, "-o", tmp_path / "a.h5", "--steps", 20, "--size", 16]
+    acting = ["--policy", f"sb3:{tmp_path / 'sac.zip'}", "--model", model]
+    assert "device must be auto, cpu" in said(*words, *acting, "--device", "abacus")
     policy = f"sb3:{tmp_path / 'sac.zip'}"
     assert "name its checkpoint by model (--model)" in said(*words, "--policy", policy)
     result = run(*words, "--policy", policy, "--model", model, "--deterministic")

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 from latentwrap_test_data import edit, write_dataset
 from tests.cli.test_cli import SMALL, good, mistake, run
 
-from latentwrap.datasets import Dataset, collect
+from latentwrap.datasets import Dataset, DatasetWriter, collect
 from latentwrap.envs import PIXEL_PENDULUM
 
 
@@ -34,6 +37,32 @@ def test_rechunk_writes_anew_and_says_what_next(tmp_path: Path) -> None:
     assert (found["transitions"], found["interrupted"]) == (9, False)
     assert f"latentwrap inspect {tmp_path}/b.h5 --bench" in result.stderr
     assert "Zstd" in Dataset(tmp_path / "b.h5").storage().codec
+
+
+def test_rechunk_says_how_to_go_on_after_ctrl_c(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_dataset(tmp_path / "a.h5", [9, 4])
+    write_dataset(tmp_path / "b.h5", [2])
+    before = (tmp_path / "b.h5").read_bytes()
+    add = DatasetWriter.add
+
+    def pressed(writer: DatasetWriter, episode: Any) -> None:
+        add(writer, episode)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    words = ("rechunk", tmp_path / "a.h5", "-o", tmp_path / "b.h5")
+    with monkeypatch.context() as patch:
+        patch.setattr(DatasetWriter, "add", pressed)
+        result = run(*words, "--force", "--json")
+    assert result.exit_code == 130
+    assert "--resume goes on" in result.stderr
+    found = json.loads(result.stdout)
+    assert (found["path"], found["interrupted"]) == (str(tmp_path / "b.h5"), True)
+    assert found["episodes"] is None
+    assert (tmp_path / "b.h5").read_bytes() == before
+    good(*words, "--resume")
+    assert Dataset(tmp_path / "b.h5").num_transitions == 13
 
 
 def test_rechunk_refuses_what_it_reads_and_what_is_no_dataset(tmp_path: Path) -> None:

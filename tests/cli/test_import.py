@@ -40,6 +40,8 @@ def test_it_says_what_it_wrote_and_what_is_next(tmp_path: Path) -> None:
         "episodes": 2,
         "skipped": {},
         "lossy": None,
+        "lost_rewards": 0,
+        "moved_ends": 0,
     }
     data = Dataset(target)
     assert data.info.frame.shape == (32, 48, 1)

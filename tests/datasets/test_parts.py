@@ -1,4 +1,4 @@
-"""PartFolder and the files in it: one writer at a time, leftovers, what belongs to what."""
+"""PartFolder and the files in it: leftovers, what belongs to what."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ import errno
 import os
 import resource
 import signal
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -33,45 +31,6 @@ def add(writer: DatasetWriter, *lengths: int) -> None:
 
 def lengths_in(path: Path) -> list[int]:
     return Dataset(path).lengths.tolist()
-
-
-HOLDER = """
-import sys
-from pathlib import Path
-from latentwrap.datasets.wholeness.parts import PartFolder
-folder = PartFolder(Path(sys.argv[1]), resume=True)
-print("held", flush=True)
-sys.stdin.read()
-"""
-
-
-@contextmanager
-def held(path: Path) -> Iterator[subprocess.Popen[str]]:
-    """Another process is writing."""
-    command = [sys.executable, "-c", HOLDER, str(path)]
-    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    with subprocess.Popen(command, **pipes) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "held\n"
-        yield process
-
-
-@pytest.mark.parametrize("options", [{}, {"resume": True}, {"force": True}])
-def test_two_processes_cannot_write_the_same(path: Path, options: dict[str, bool]) -> None:
-    with held(path) as process:
-        with pytest.raises(OutputExists, match="is being written by another process: wait"):
-            DatasetWriter(path, make_info(), **options)
-        process.communicate("")
-    with DatasetWriter(path, make_info(), **options) as writer:
-        add(writer, 3)
-    assert names_in(path.parent) == [path.name]
-
-
-def test_the_lock_dies_with_the_process(path: Path) -> None:
-    with held(path) as process:
-        process.kill()
-    DatasetWriter(path, make_info()).close()
-    assert names_in(path.parent) == []
 
 
 def test_a_finished_file_stays_while_it_is_continued(path: Path) -> None:

@@ -12,12 +12,16 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import h5py
+import numpy as np
 import pytest
 from latentwrap_test_data import write_dataset
 
 from latentwrap.datasets import Dataset
 from latentwrap.datasets.guarding.opening import FileIdentity, open_checked
-from latentwrap.datasets.guarding.probe import Limits, Prober, prober
+from latentwrap.datasets.guarding.probe import DECODED_PER_SECOND, Limits, Prober, prober
+from latentwrap.datasets.guarding.rules import RULES, Suspect
+from latentwrap.datasets.guarding.walk import Walk
 from latentwrap.errors import DatasetError
 
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork there")
@@ -67,18 +71,36 @@ def test_a_hang_is_a_refusal_and_the_next_file_is_read(
     both.examine(path, identity(path), "layout")
 
 
+def test_a_file_is_given_time_for_what_it_claims_to_hold(tmp_path: Path) -> None:
+    path, rows, expected = tmp_path / "zeros.h5", (300, 64, 64, 3), []
+    with h5py.File(path, "w") as file:
+        zeros = np.zeros(rows, np.uint8)
+        file.create_dataset("x", data=zeros, compression="gzip", chunks=(50, *rows[1:]))
+    size = path.stat().st_size
+    with h5py.File(path) as file, path.open("rb") as plain:
+        suspect = Suspect("x", size, plain.fileno(), RULES["foreign"], expected.append)
+        Walk(suspect).run(file)
+    assert sum(expected) == zeros.nbytes
+    assert Limits.of(400_000).decoding * DECODED_PER_SECOND == 400_000_000
+    assert Limits.of(2**40).decoding == 600  # seconds, that a bomb ends
+
+
 @needs_fork
 def test_a_looping_file_is_no_dataset(path: Path) -> None:
-    with pytest.raises(DatasetError, match=r"kept the HDF5 library busy for more than 1 s.*anew\."):
+    with pytest.raises(DatasetError, match=r"kept the HDF5 library busy for more than 2 s.*anew\."):
         Dataset(looping(path))
 
 
+BUSY = "exec('while time.process_time() < start + {}: pass') or {{}}"
 FATES = {
     "crash": ("os.kill(os.getpid(), 11)", {"died": "SIGSEGV"}),
     "abort": ("os.abort()", {"died": "SIGABRT"}),
     "exit": ("os._exit(3)", {"died": "exit code 3"}),
     "error": ("1 / 0", {"died": "exit code 1"}),
     "loop": ("exec('while True: pass')", {"died": "SIGXCPU"}),
+    "too long a loop": (f"expect(10**9) or {BUSY.format(30)}", {"died": "SIGXCPU"}),
+    "decoding": (f"expect(1500) or expect(500) or {BUSY.format(2)}", {}),
+    "less decoding": (f"expect(900) or {BUSY.format(2)}", {"died": "SIGXCPU"}),
     "sleep": ("time.sleep(60)", {"died": "SIGALRM"}),
     "output": ("open('written', 'wb', 0).write(b'x')", {"died": "exit code 1"}),
     "files": ("[open(os.devnull) for _ in range(99)]", {"died": "exit code 1"}),
@@ -88,8 +110,9 @@ FATES = {
 FATE = """
 import json, os, sys, time
 from latentwrap.datasets.guarding import probe_child
-probe_child.examined = lambda request: eval(sys.argv[1])
-limits = {"cpu": 1, "wall": 5, "memory": 2**30}
+start = time.process_time()
+probe_child.examined = lambda request, expect: eval(sys.argv[1])
+limits = {"cpu": 1, "wall": 20, "memory": 2**30, "decoding": 2, "decoded_per_second": 1000}
 print(json.dumps(probe_child.forked({"limits": limits})))
 """
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from pathlib import Path
+from typing import Any
 
 import h5py
+import hdf5plugin  # noqa: F401 - registers the codecs
 import numpy as np
 import pytest
-from latentwrap_test_data import assert_same_episode, make_info, write_dataset
+from latentwrap_test_data import assert_same_episode, edit, make_info, names_in, write_dataset
 
 from latentwrap.datasets import Dataset, DatasetWriter, measure_loading, rechunk, summarize
+from latentwrap.datasets.wholeness.parts import partial_folder
 from latentwrap.errors import DatasetError, OutputExists
 
 
@@ -76,6 +81,101 @@ def test_an_interrupted_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         assert_same_episode(Dataset(new).episode(number), episode)
 
 
+def ctrl_c_after(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
+    """Press Ctrl-C when so many episodes were written."""
+    add, added = DatasetWriter.add, []
+
+    def pressed(writer: DatasetWriter, episode: Any) -> None:
+        add(writer, episode)
+        added.append(episode)
+        if len(added) == count:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(DatasetWriter, "add", pressed)
+
+
+@pytest.mark.parametrize("lost", ["damaged", "missing"])
+def test_no_episode_is_doubled_or_dropped_after_a_power_cut(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lost: str
+) -> None:
+    path, new = tmp_path / "data.h5", tmp_path / "new.h5"
+    episodes = write_dataset(path, [3, 4, 5, 6, 7, 8])
+    ctrl_c_after(monkeypatch, 4)
+    with pytest.raises(KeyboardInterrupt):
+        rechunk(path, new)
+    monkeypatch.undo()
+    piece = partial_folder(new) / "00000001.h5"
+    piece.unlink() if lost == "missing" else piece.write_bytes(piece.read_bytes()[:100])
+    assert rechunk(path, new, resume=True).episodes == 6
+    for number, episode in enumerate(episodes):
+        assert_same_episode(Dataset(new).episode(number), episode)
+    assert names_in(tmp_path) == ["data.h5", "new.h5"]
+
+
+def test_what_is_whole_stays_when_ctrl_c_ends_what_shall_replace_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_dataset(tmp_path / "data.h5", [3, 12, 1, 7])
+    write_foreign(tmp_path / "d4rl.hdf5")
+    for source, count in (("data.h5", 2), ("d4rl.hdf5", 1)):
+        new = tmp_path / "new.h5"
+        write_dataset(new, [2])
+        before = new.read_bytes()
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            ctrl_c_after(patch, count)
+            rechunk(tmp_path / source, new, force=True)
+        assert new.read_bytes() == before
+        assert len(list(partial_folder(new).glob("[0-9]*.h5"))) == count
+        result = rechunk(tmp_path / source, new, resume=True)
+        assert result.episodes == Dataset(new).num_episodes == 2 * count
+        assert not partial_folder(new).exists()
+        new.unlink()
+
+
+def test_another_source_is_not_gone_on_with(tmp_path: Path) -> None:
+    write_dataset(tmp_path / "b.h5", [3, 4])
+    write_dataset(tmp_path / "c.h5", [5])
+    shards, one = str(tmp_path / "[abc].h5"), tmp_path / "one.h5"
+    rechunk(shards, one)
+    before = one.stat()
+    assert rechunk(shards, one, resume=True).episodes == 3  # nothing to do
+    assert one.stat().st_ino == before.st_ino
+    write_dataset(tmp_path / "a.h5", [6, 7, 8])
+    write_dataset(tmp_path / "z.h5", [9, 9, 9, 9])
+    for other in (shards, tmp_path / "z.h5", tmp_path / "b.h5"):  # new first, others, too few
+        with pytest.raises(DatasetError, match="was begun with other episodes than the first of"):
+            rechunk(other, one, resume=True)
+    assert one.stat().st_ino == before.st_ino
+    assert not partial_folder(one).exists()
+
+
+@pytest.mark.parametrize("name", ["frames", "actions", "rewards", "truncations"])
+def test_a_source_that_differs_in_one_column_is_another(tmp_path: Path, name: str) -> None:
+    path, other, new = tmp_path / "data.h5", tmp_path / "other.h5", tmp_path / "new.h5"
+    write_dataset(path, [3, 4])
+    rechunk(path, new)
+    write_dataset(other, [3, 4])
+
+    def change(file: h5py.File) -> None:
+        row = 7 if name == "truncations" else 4
+        file[name][row] = 0 if name == "truncations" else file[name][row] // 2
+
+    edit(other, change)
+    with pytest.raises(DatasetError, match="other episodes than the first of"):
+        rechunk(other, new, resume=True)
+
+
+def test_a_source_that_has_grown_is_gone_on_with(tmp_path: Path) -> None:
+    path, new = tmp_path / "data.h5", tmp_path / "new.h5"
+    write_dataset(path, [3, 4])
+    rechunk(path, new)
+    path.unlink()
+    episodes = write_dataset(path, [3, 4, 5])
+    assert rechunk(path, new, resume=True).episodes == 3
+    for number, episode in enumerate(episodes):
+        assert_same_episode(Dataset(new).episode(number), episode)
+
+
 def test_what_is_read_is_never_replaced(tmp_path: Path) -> None:
     write_dataset(tmp_path / "a.h5", [3])
     write_dataset(tmp_path / "b.h5", [3])
@@ -92,16 +192,49 @@ def test_an_unknown_codec_is_refused_before_anything_is_written(tmp_path: Path) 
     assert [path.name for path in tmp_path.iterdir()] == ["a.h5"]
 
 
-def test_a_file_of_another_project_is_imported(tmp_path: Path) -> None:
+def write_foreign(path: Path) -> dict[str, np.ndarray]:
     """D4RL's flat columns: two episodes of 4 and 3 rows, each with a last row without successor."""
     rng = np.random.default_rng(0)
-    with h5py.File(tmp_path / "d4rl.hdf5", "w") as file:
-        file["observations"] = rng.integers(0, 256, (7, 64, 64, 3), np.uint8)
-        file["actions"] = rng.uniform(-1, 1, (7, 2)).astype(np.float32)
-        file["rewards"] = np.arange(7, dtype=np.float32)
-        file["terminals"] = np.array([0, 0, 0, 1, 0, 0, 1], bool)
-    result = rechunk(tmp_path / "d4rl.hdf5", tmp_path / "new.h5")
+    columns = {
+        "observations": rng.integers(0, 256, (7, 64, 64, 3), np.uint8),
+        "actions": rng.uniform(-1, 1, (7, 2)).astype(np.float32),
+        "rewards": np.array([1, 2, 3, 0, 4, 5, 0], np.float32),
+        "terminals": np.zeros(7, bool),
+        "timeouts": np.array([0, 0, 0, 1, 0, 0, 1], bool),
+    }
+    with h5py.File(path, "w") as file:
+        for name, values in columns.items():
+            file[name] = values
+    return columns
+
+
+@pytest.mark.parametrize("codec", ["lz4", "zstd"])
+def test_a_file_of_another_project_is_imported(tmp_path: Path, codec: str) -> None:
+    columns = write_foreign(tmp_path / "d4rl.hdf5")
+    with h5py.File(tmp_path / "d4rl.hdf5", "a") as file:
+        file["metadata/note"] = "a text, which no dataset of ours may hold"
+    result = rechunk(tmp_path / "d4rl.hdf5", tmp_path / "new.h5", codec=codec)
     assert (result.episodes, result.transitions) == (2, 5)
+    data = Dataset(tmp_path / "new.h5")
+    assert data.storage().codec.lower().startswith(codec)
+    for number, (first, last) in enumerate([(0, 3), (4, 6)]):
+        found = data.episode(number)
+        np.testing.assert_array_equal(found.frames, columns["observations"][first : last + 1])
+        np.testing.assert_array_equal(found.actions, columns["actions"][first:last])
+        np.testing.assert_array_equal(found.rewards, columns["rewards"][first:last])
+
+
+def test_a_file_of_another_project_is_looked_at_safely(tmp_path: Path) -> None:
+    write_foreign(tmp_path / "d4rl.hdf5")
+    with h5py.File(tmp_path / "d4rl.hdf5", "a") as file:
+        file["metadata"] = h5py.ExternalLink("/etc/passwd", "/")
+    with pytest.raises(DatasetError, match="external link"):
+        rechunk(tmp_path / "d4rl.hdf5", tmp_path / "new.h5")
+    with h5py.File(tmp_path / "latent.h5", "w") as file:
+        file.attrs["format"] = "latentwrap-latents"
+    with pytest.raises(DatasetError, match="no latentwrap dataset"):
+        rechunk(tmp_path / "latent.h5", tmp_path / "new.h5")
+    assert names_in(tmp_path) == ["d4rl.hdf5", "latent.h5"]
 
 
 @pytest.mark.parametrize("workers", [0, 1])

@@ -111,10 +111,10 @@ def test_an_interrupted_run_is_refused_dropped_or_resumed(path: Path) -> None:
         DatasetWriter(path, make_info())
     resumed = DatasetWriter(path, make_info(), resume=True)
     assert (resumed.episodes, resumed.transitions) == (1, 3)
+    resumed.close()
     dropped = DatasetWriter(path, make_info(), force=True)
     assert (dropped.episodes, dropped.transitions) == (0, 0)
     assert list(partial(path).glob("*.h5")) == []
-    resumed.close()
     dropped.close()
     assert names_in(path.parent) == []
 
@@ -135,6 +135,34 @@ def test_resume_drops_unreadable_parts_and_keeps_the_others_in_order(path: Path)
     data = Dataset(path)
     for number, expected in enumerate([episodes[1], episodes[3], make_episode(7)]):
         assert_same_episode(data.episode(number), expected)
+    assert names_in(path.parent) == [path.name]
+
+
+@pytest.mark.parametrize("lost", ["damaged", "missing"])
+@pytest.mark.parametrize("number", [0, 1, 3])
+def test_an_ordered_resume_keeps_the_episodes_before_the_first_lost_one(
+    path: Path, number: int, lost: str
+) -> None:
+    episodes = [make_episode(steps) for steps in (2, 3, 4, 5)]
+    writer = DatasetWriter(path, make_info(), ordered=True)
+    for episode in episodes:
+        writer.add(episode)
+    writer.close()
+    part = sorted(partial(path).glob("*.h5"))[number]
+    part.unlink() if lost == "missing" else part.write_bytes(part.read_bytes()[:100])
+    once = DatasetWriter(path, make_info(), resume=True, ordered=True)
+    assert (once.episodes, once.transitions) == (number, sum((2, 3, 4, 5)[:number]))
+    once.add(episodes[number])
+    once.close()
+    # What was dropped does not come back.
+    with DatasetWriter(path, make_info(), resume=True, ordered=True) as resumed:
+        assert resumed.episodes == number + 1
+        for episode in episodes[resumed.episodes :]:
+            resumed.add(episode)
+    data = Dataset(path)
+    assert data.num_episodes == 4
+    for place, expected in enumerate(episodes):
+        assert_same_episode(data.episode(place), expected)
     assert names_in(path.parent) == [path.name]
 
 

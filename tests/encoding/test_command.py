@@ -9,6 +9,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import h5py
+import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
@@ -34,11 +36,40 @@ def test_it_tells_what_it_wrote_and_what_to_type_next(
     assert told.pop("seconds") >= 0
     assert told == {
         "output": str(path), "form": form, "transitions": 450, "episodes": 3, "size": 8,
+        "interrupted": False,
     }  # fmt: skip
     words = shlex.split(result.stderr.partition("Next:")[2])
     assert words[0] == "python"
     shown = subprocess.run([sys.executable, *words[1:]], capture_output=True, check=True, text=True)
     assert "450" in shown.stdout or "453, 8" in shown.stdout
+
+
+def test_the_help_names_every_form() -> None:
+    shown = run("--help").output
+    assert all(form in shown for form in FORMS)
+
+
+def verify(*words: object) -> Result:
+    return CliRunner().invoke(main, ["verify", *(str(word) for word in words)])
+
+
+def test_verify_suggests_what_takes_latents(
+    tmp_path: Path, pendulum_data: Path, model: Path
+) -> None:
+    path = tmp_path / "z.h5"
+    run(model, pendulum_data, "-o", path)
+    result = verify(path)
+    assert result.exit_code == 0
+    words = shlex.split(result.stdout.partition("Next:")[2])
+    assert words[0] == "python"
+    shown = subprocess.run([sys.executable, *words[1:]], capture_output=True, check=True, text=True)
+    assert "453, 8" in shown.stdout
+    with h5py.File(path, "r+") as file:
+        file["rewards"][3] = np.nan
+    result = verify(path)
+    assert result.exit_code == 1
+    assert "--repair" not in result.stdout
+    assert "anew with latentwrap encode" in result.stdout
 
 
 def test_raw_latents(tmp_path: Path, pendulum_data: Path, model: Path) -> None:
@@ -54,6 +85,7 @@ def test_raw_latents(tmp_path: Path, pendulum_data: Path, model: Path) -> None:
         (("DATA", "-o", "DATA"), "is what is read"),
         (("DATA", "-o", "DATA", "--force"), "is what is read"),
         (("DATA", "-o", "minari:z-v0"), "pass --as minari"),
+        (("DATA", "-o", "z.h5", "--as", "minary"), "did you mean 'minari'"),
         (("DATA", "-o", "z.h5", "--vector-key", "force"), "lacks the vector 'force'"),
     ],
 )
@@ -77,9 +109,15 @@ def test_ctrl_c_says_how_to_go_on(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(EpisodeEncoder, "episodes", interrupted)
-    result = run(model, pendulum_data, "-o", tmp_path / "z.h5")
+    result = run(model, pendulum_data, "-o", tmp_path / "z.h5", "--json")
     assert result.exit_code == 130
-    assert "--resume goes on" in result.output
+    assert "--resume goes on" in result.stderr
+    told = json.loads(result.stdout)
+    assert told.pop("output") == str(tmp_path / "z.h5")
+    assert told == {
+        "form": "latentwrap", "interrupted": True,
+        "transitions": None, "episodes": None, "size": None, "seconds": None,
+    }  # fmt: skip
     monkeypatch.undo()
     assert run(model, pendulum_data, "-o", tmp_path / "z.h5", "--resume").exit_code == 0
     assert LatentDataset(tmp_path / "z.h5").num_episodes == 3

@@ -1,12 +1,7 @@
-"""Encoded latents are what the wrapper observes, and no finished episode is ever lost."""
+"""Encoded latents are what the wrapper observes."""
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import gymnasium as gym
@@ -14,15 +9,14 @@ import h5py
 import numpy as np
 import pytest
 from tests.conftest import make_tiny_model
-from tests.encoding.conftest import FRAME, noise_model, write_noise
+from tests.encoding.conftest import noise_model, write_noise
 
 import latentwrap
 from latentwrap.datasets import Dataset, collect
 from latentwrap.encoding import LatentDataset, encode
-from latentwrap.encoding.filtering import EpisodeEncoder
 from latentwrap.envs import PIXEL_PENDULUM
 from latentwrap.errors import CheckpointError, ConfigError, DatasetError, OutputExists
-from latentwrap.models import LatentModel, save_model
+from latentwrap.models import LatentModel
 from latentwrap.pixels import FrameSpec
 from latentwrap.vectors import VectorSpec
 
@@ -137,76 +131,6 @@ def test_several_files_are_one_dataset(tmp_path: Path) -> None:
     np.testing.assert_allclose(both.latents[len(one.latents) :], one.latents, atol=1e-5)
 
 
-KILLED = """
-import os, signal, sys
-from latentwrap.encoding import encode
-from latentwrap.encoding.filtering import EpisodeEncoder
-episodes = EpisodeEncoder.episodes
-def dying(self, first=0):
-    for number, columns in enumerate(episodes(self, first)):
-        if number == 2:
-            os.kill(os.getpid(), signal.SIGKILL)
-        yield columns
-EpisodeEncoder.episodes = dying
-encode(*sys.argv[1:4], form=sys.argv[4])
-"""
-
-
-@pytest.mark.parametrize("form", ["latentwrap", "d4rl", "minari"])
-def test_a_killed_run_goes_on_after_the_last_whole_episode(
-    tmp_path: Path,
-    pendulum_data: Path,
-    model: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    form: str,
-) -> None:
-    if form == "minari":
-        pytest.importorskip("minari")
-    path = tmp_path / ("folder" if form == "minari" else "z.h5")
-    words = [sys.executable, "-c", KILLED, model, pendulum_data, path, form]
-    died = subprocess.run(list(map(str, words)), check=False, capture_output=True)
-    assert died.returncode == -signal.SIGKILL, died.stderr.decode()
-    assert not path.exists()
-    with pytest.raises(OutputExists, match="pass --resume"):
-        encode(model, pendulum_data, path, form=form)
-    begun: list[int] = []
-    episodes = EpisodeEncoder.episodes
-
-    def recorded(self: EpisodeEncoder, first: int = 0) -> Iterator[object]:
-        begun.append(first)
-        return episodes(self, first)
-
-    monkeypatch.setattr(EpisodeEncoder, "episodes", recorded)
-    resumed = encode(model, pendulum_data, path, form=form, resume=True)
-    assert begun == [2]
-    assert (resumed.episodes, resumed.transitions) == (3, 450)
-    assert not path.with_name(f"{path.name}.partial").exists()
-    encode(model, pendulum_data, path, form=form, resume=True)  # finished: nothing to do
-    assert begun == [2, 3]
-    if form == "latentwrap":
-        whole = encode(model, pendulum_data, tmp_path / "whole.h5")
-        found, expected = LatentDataset(path), LatentDataset(whole.path)
-        np.testing.assert_allclose(found.latents, expected.latents, atol=1e-4)
-        np.testing.assert_array_equal(found.actions, expected.actions)
-
-
-@pytest.mark.parametrize("form", ["latentwrap", "d4rl"])
-def test_what_was_begun_otherwise_is_not_gone_on_with(
-    tmp_path: Path, pendulum_data: Path, model: Path, form: str
-) -> None:
-    path, other = tmp_path / "z.h5", tmp_path / "other.safetensors"
-    encode(model, pendulum_data, path, form=form)
-    save_model(other, make_tiny_model(seed=1), training={})
-    before = path.read_bytes()
-    with pytest.raises(DatasetError, match="was begun with model"):
-        encode(other, pendulum_data, path, form=form, resume=True)
-    with pytest.raises(DatasetError, match="was begun with normalized True, now it is False"):
-        encode(model, pendulum_data, path, form=form, resume=True, normalize=False)
-    assert path.read_bytes() == before
-    encode(other, pendulum_data, path, form=form, force=True)
-    assert path.read_bytes() != before
-
-
 def test_what_is_there_stays(tmp_path: Path, pendulum_data: Path, model: Path) -> None:
     path = tmp_path / "z.h5"
     path.write_text("precious")
@@ -288,22 +212,3 @@ def test_damaged_attributes_are_refused(tmp_path: Path, name: str) -> None:
         file.attrs["latent"] = file.attrs["latent"].replace(f'"{name}"', '"gone"')
     with pytest.raises(DatasetError, match="damaged attributes"):
         LatentDataset(path)
-
-
-def test_ctrl_c_keeps_what_is_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pixels = write_noise(tmp_path / "pixels.h5")
-    assert pixels.info.frame.shape == FRAME.shape
-    episodes = EpisodeEncoder.episodes
-
-    def interrupted(self: EpisodeEncoder, first: int = 0) -> Iterator[object]:
-        for number, columns in enumerate(episodes(self, first)):
-            if number == 1:
-                os.kill(os.getpid(), signal.SIGINT)
-            yield columns
-
-    monkeypatch.setattr(EpisodeEncoder, "episodes", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        encode(noise_model(), pixels, tmp_path / "z.h5")
-    monkeypatch.undo()
-    assert not (tmp_path / "z.h5").exists()
-    assert encode(noise_model(), pixels, tmp_path / "z.h5", resume=True).episodes == 4

@@ -6,6 +6,9 @@ import base64
 import io
 import json
 import pickle
+import re
+import subprocess
+import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -29,7 +32,7 @@ from latentwrap.models import save_model
 
 KINDS: list[tuple[Any, str, dict[str, Any]]] = [
     (sb3.SAC, "Pendulum-v1", {"net_arch": {"pi": [8, 8], "qf": [16]}, "n_critics": 1}),
-    (sb3.SAC, "Pendulum-v1", {"use_sde": True}),
+    (sb3.SAC, "Pendulum-v1", {"log_std_init": -2.0}),
     (sb3.TD3, "Pendulum-v1", {"activation_fn": torch.nn.Tanh}),
     (sb3.DDPG, "Pendulum-v1", {}),
     (sb3.PPO, "CartPole-v1", {"net_arch": [8], "ortho_init": False}),
@@ -128,10 +131,12 @@ def saved(tmp_path: Path) -> Path:
     return tmp_path / "sac.zip"
 
 
-def rewritten(path: Path, **changes: Callable[[bytes], bytes]) -> Path:
+def rewritten(
+    path: Path, *, compression: int = zipfile.ZIP_STORED, **changes: Callable[[bytes], bytes]
+) -> Path:
     """A copy with some members changed; `policy` is policy.pth."""
-    other = path.with_name("other.zip")
-    with zipfile.ZipFile(path) as source, zipfile.ZipFile(other, "w") as target:
+    other = path.with_name(f"other-{path.name}")
+    with zipfile.ZipFile(path) as source, zipfile.ZipFile(other, "w", compression) as target:
         for name in source.namelist():
             change = changes.get(name.partition(".")[0], bytes)
             target.writestr(name, change(source.read(name)))
@@ -183,7 +188,7 @@ def test_no_code_of_the_file_is_run(saved: Path, tmp_path: Path) -> None:
     ("name", "value", "sentence"),
     [
         ("policy_kwargs", {"net_arch": [10**9]}, "policy_kwargs net_arch"),
-        ("policy_kwargs", {"net_arch": [60_000, 60_000]}, "more weights than it holds"),
+        ("policy_kwargs", {"net_arch": [60_000] * 30}, "cannot be rebuilt"),
         ("policy_kwargs", {"features_extractor_class": "<class 'mine.Mine'>"}, "load it yourself"),
         ("policy_kwargs", {"activation_fn": "<class 'os.system'>"}, "policy_kwargs activation_fn"),
         ("policy_kwargs", {"net_arch": [7]}, "cannot be rebuilt"),
@@ -197,6 +202,78 @@ def test_strange_settings_are_one_sentence(
 ) -> None:
     with pytest.raises(CheckpointError, match=sentence):
         load_policy(with_setting(saved, name, value), gym.make("Pendulum-v1").action_space)
+
+
+HUGE = """
+import resource, sys
+from gymnasium import spaces
+from latentwrap.errors import CheckpointError
+from latentwrap.integrations.sb3_files import load_policy
+
+resource.setrlimit(resource.RLIMIT_CPU, (30, 30))
+resource.setrlimit(resource.RLIMIT_DATA, (2**31, 2**31))
+try:
+    load_policy(sys.argv[1], spaces.Box(-2, 2, (1,)))
+except CheckpointError as error:
+    print(error)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have other limits")
+@pytest.mark.parametrize("attack", ["settings", "weights", "member", "record"])
+def test_a_small_file_costs_little(tmp_path: Path, attack: str) -> None:
+    """A large image through wide layers, whose first weights would take 6 GB."""
+    model = sb3.PPO("CnnPolicy", Image(), n_steps=8, batch_size=8, device="cpu")
+    model.save(tmp_path / "cnn")
+    path = with_setting(
+        tmp_path / "cnn.zip",
+        "policy_kwargs",
+        {"features_extractor_kwargs": {"features_dim": 16_000}, "net_arch": [60_000] * 8},
+    )
+    weights = {"a": torch.zeros(1).expand(2**16, 2**16)} if attack == "weights" else {}
+    stored = io.BytesIO()
+    torch.save(weights, stored)
+    content = bytes(2**28) if attack == "member" else stored.getvalue()
+    if attack == "record":
+        content = recompressed(content, bytes(2**28))
+    path = rewritten(path, policy=lambda _: content, compression=zipfile.ZIP_DEFLATED)
+    assert path.stat().st_size < 2**20
+    command = [sys.executable, "-c", HUGE, str(path)]
+    found = subprocess.run(command, capture_output=True, text=True, check=True)
+    expected = {
+        "settings": "Error\\(s\\) in loading state_dict",
+        "weights": "no plain arrays",
+        "member": "too large for a policy",
+        "record": "weights are compressed",
+    }
+    assert re.search(expected[attack], found.stdout), found.stdout
+
+
+def recompressed(weights: bytes, more: bytes) -> bytes:
+    """What torch saved, with another record that is small only in the file."""
+    content = io.BytesIO(weights)
+    with zipfile.ZipFile(content, "a", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("archive/data/0", more)
+    return content.getvalue()
+
+
+@pytest.mark.parametrize("kind", [sb3.SAC, sb3.PPO])
+def test_noise_for_exploration_comes_from_the_weights_of_the_file(
+    tmp_path: Path, kind: Any
+) -> None:
+    env = gym.make("Pendulum-v1")
+    model = kind("MlpPolicy", env, use_sde=True, device="cpu")
+    with torch.no_grad():
+        getattr(model.policy, "actor", model.policy).log_std.fill_(-20.0)
+    model.save(tmp_path / "sde")
+    policy = load_policy(tmp_path / "sde.zip", env.action_space)
+    noise = getattr(policy, "actor", policy).action_dist.exploration_mat
+    assert 0 < float(noise.detach().abs().max()) < 1e-6
+    row = np.ones(3, np.float32)
+    expected = model.predict(row, deterministic=True)[0]
+    np.testing.assert_allclose(policy.predict(row, deterministic=True)[0], expected, atol=1e-6)
+    np.testing.assert_allclose(policy.predict(row)[0], expected, atol=1e-5)
+    assert not any(value.is_meta for value in [*policy.parameters(), *policy.buffers()])
 
 
 def test_other_actions_are_refused(saved: Path) -> None:

@@ -37,6 +37,8 @@ from latentwrap.datasets.importers import (
 from latentwrap.errors import ConfigError, DatasetError, OutputExists
 from latentwrap.pixels import FrameSpec
 
+pytestmark = pytest.mark.filterwarnings("ignore::latentwrap.datasets.importers.LostEnds")
+
 
 class Stop(Exception):
     """Stands for a death of the process between two episodes."""
@@ -61,6 +63,13 @@ class Given:
 
     def open(self, source: str, options: ImportOptions) -> Given:
         return self
+
+    @property
+    def identity(self) -> Given:
+        return self
+
+    def at(self, read: int) -> str:
+        return f"{read} read"
 
     @property
     def info(self) -> DatasetInfo:
@@ -129,7 +138,13 @@ def test_unusable_episodes_are_left_out_and_counted(path: Path, give: Any) -> No
     assert (dict(result.skipped), result.lossy, result.interrupted) == (SKIPPED, None, False)
     assert given.closed
     assert_whole(path)
-    assert Dataset(path).info.provenance["import"] == {"read": 8, "skipped": SKIPPED}
+    assert Dataset(path).info.provenance["import"] == {
+        "read": 8,
+        "skipped": SKIPPED,
+        "lost_rewards": 0,
+        "moved_ends": 0,
+        "identity": "8 read",
+    }
 
 
 @pytest.mark.parametrize("died", range(8))
@@ -266,8 +281,7 @@ def test_memory_is_bounded_by_an_episode(
     tmp_path: Path, path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Peak memory does not grow with the number of episodes."""
-    for module in ("hdf5", "npz_files"):
-        monkeypatch.setattr(f"latentwrap.datasets.importers.{module}.BLOCK_ROWS", 16)
+    monkeypatch.setattr("latentwrap.datasets.importers.bounds.BLOCK_ROWS", 16)
     options = ImportOptions(image_keys=("agentview_image",) if kind == "robomimic" else None)
     peaks, raw = {}, 0
     for count in (5, 25):

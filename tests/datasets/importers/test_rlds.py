@@ -17,7 +17,8 @@ from latentwrap.actions import ActionSpec
 from latentwrap.datasets import Episode
 from latentwrap.datasets.importers import ImportOptions, find_format
 from latentwrap.datasets.importers.observing import Observations, box_of
-from latentwrap.datasets.importers.rlds import version_folder
+from latentwrap.datasets.importers.rlds import open_source, version_folder
+from latentwrap.datasets.importers.rlds_features import read_features
 from latentwrap.datasets.importers.rlds_steps import episode_of_steps
 from latentwrap.errors import DatasetError, MissingExtra
 
@@ -48,6 +49,7 @@ def test_the_last_step_is_an_observation_only(steps: int, terminated: bool) -> N
     np.testing.assert_array_equal(episode.actions, wanted.actions)
     np.testing.assert_array_equal(episode.rewards, wanted.rewards)
     assert (episode.terminated, episode.truncated) == (terminated, not terminated)
+    assert (episode.lost_reward, episode.moved_end) == (False, False)  # of a padding, nothing
 
 
 def test_an_episode_without_rewards_has_none() -> None:
@@ -65,7 +67,7 @@ def test_an_episode_without_steps_is_refused() -> None:
         episode_of_steps([], seen, ACTION, (), "mine")
 
 
-def write_meta(folder: Path, *, name: str = "tensorflow_datasets.core.X") -> None:
+def write_meta(folder: Path, *, name: str = "tensorflow_datasets.core.features.X") -> None:
     (folder / "dataset_info.json").write_text("{}")
     inner = {"steps": {"pythonClassName": name}}
     (folder / "features.json").write_text(
@@ -115,3 +117,59 @@ def test_damaged_features_are_named(tmp_path: Path, content: str) -> None:
     (tmp_path / "features.json").write_text(content)
     with pytest.raises(DatasetError, match=r"features\.json is damaged"):
         find_format(str(tmp_path)).open(str(tmp_path), ImportOptions())
+
+
+EVIL = "latentwrap_test_evil.Feature"
+OWN = "tensorflow_datasets.core.features.features_dict.FeaturesDict"
+HOSTILE = {
+    "new": {"pythonClassName": EVIL},
+    "snake": {"python_class_name": EVIL},
+    "old": {"type": EVIL, "content": {}},
+    "inside old": {"type": OWN, "content": {"steps": {"type": EVIL, "content": {}}}},
+    "inside snake": {
+        "python_class_name": OWN,
+        "features_dict": {"features": {"steps": {"python_class_name": EVIL}}},
+    },
+    "text": {"type": OWN, "content": json.dumps({"pythonClassName": EVIL})},
+    "text inside": {
+        "pythonClassName": OWN,
+        "jsonFeature": {"json": json.dumps({"feature": {"type": EVIL, "content": {}}})},
+    },
+    "near": {"pythonClassName": "tensorflow_datasets_evil.core.features.Image"},
+    "scripts": {"pythonClassName": "tensorflow_datasets.scripts.cli.main.X"},
+    "unknown": {"feature_class": EVIL},
+    "list": {"any": [{"type": EVIL}]},
+}
+
+
+@pytest.mark.parametrize("form", HOSTILE)
+def test_no_spelling_names_code_of_strangers(
+    tmp_path: Path, form: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
+    write_meta(tmp_path)
+    (tmp_path / "features.json").write_text(json.dumps(HOSTILE[form]))
+    with pytest.raises(DatasetError, match=r"names the feature '.*features of tensorflow_datasets"):
+        open_source(str(tmp_path), ImportOptions())
+
+
+def test_features_of_tensorflow_datasets_pass_in_every_form(tmp_path: Path) -> None:
+    text = "tensorflow_datasets.core.features.text_feature.Text"
+    label = {
+        "type": "tensorflow_datasets.core.features.class_label_feature.ClassLabel",
+        "proto_cls": "tensorflow_datasets.ClassLabel",
+        "content": {"numClasses": "2"},
+    }
+    for document in (
+        {"pythonClassName": OWN, "featuresDict": {"features": {"type": {"pythonClassName": text}}}},
+        {"type": OWN, "content": {"type": {"type": text, "content": {}}, "label": label}},
+    ):
+        (tmp_path / "features.json").write_text(json.dumps(document))
+        assert read_features(tmp_path) == document
+
+
+def test_features_without_end_are_named(tmp_path: Path) -> None:
+    write_meta(tmp_path)
+    (tmp_path / "features.json").write_text('{"a":' * 100_000)
+    with pytest.raises(DatasetError, match=r"features\.json is damaged"):
+        open_source(str(tmp_path), ImportOptions())

@@ -17,6 +17,8 @@ from latentwrap.datasets.importers.source import Source
 from latentwrap.datasets.importers.video_files import Film, Video
 from latentwrap.errors import DatasetError, MissingExtra
 
+pytestmark = pytest.mark.filterwarnings("ignore::latentwrap.datasets.importers.LostEnds")
+
 CONTAINERS = {
     "mp4": "libx264",
     "mkv": "ffv1",
