@@ -215,8 +215,8 @@ def test_no_file_outside_is_opened(path: Path, tmp_path: Path) -> None:
 
 def test_the_death_of_the_reader_is_a_finding(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a file that needs more time or memory than it may; the next one is read."""
-    from latentwrap.datasets.wholeness import verify as module
     from latentwrap.datasets.guarding.probe import Limits
+    from latentwrap.datasets.wholeness import verify as module
 
     write_dataset(path, LENGTHS)
     monkeypatch.setattr(module, "Limits", _Tight)
