@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from pathlib import Path
 
 import click
@@ -53,12 +54,18 @@ def command(
 
     report = Report(as_json=as_json)
     try:
-        result = rechunk(data, output, codec=codec, force=force, resume=resume, show_progress=True)
+        with warnings.catch_warnings(record=True) as heard:  # of a source that is imported
+            warnings.simplefilter("always")
+            result = rechunk(
+                data, output, codec=codec, force=force, resume=resume, show_progress=True
+            )
     except KeyboardInterrupt:
         report.say(f"Interrupted: {output} is as it was before; --resume goes on.")
         unknown = dict.fromkeys(field.name for field in dataclasses.fields(RechunkResult))
         report.result(**{**unknown, "path": output, "interrupted": True})
         ctx.exit(INTERRUPTED)
+    for warning in heard:
+        report.say(f"Warning: {warning.message}")
     report.say(
         f"{result.path}: {result.transitions} transitions in {result.episodes} episodes, "
         f"{_mebibytes(result.bytes_before)} before and {_mebibytes(result.bytes_after)} now, in "

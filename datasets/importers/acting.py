@@ -102,7 +102,7 @@ class _Seen:
 
     def space(self) -> spaces.Space[Any]:
         """The narrowest space that users would expect."""
-        if self._low is None or not len(self._low) or not np.isfinite(self._low).all():
+        if self._low is None or not len(self._low) or not _fit_float32(self._low, self._high):
             raise DatasetError(f"{self._what} holds no finite actions: import another source.")
         if self._whole:
             return self._choices(self._low)
@@ -137,3 +137,9 @@ def _space_of(env_id: str | None) -> gym.Space[Any] | None:
         return env.action_space
     finally:
         env.close()
+
+
+def _fit_float32(*bounds: AnyArray) -> bool:
+    """Whether they are finite, also once they are stored."""
+    with np.errstate(over="ignore"):
+        return all(np.isfinite(each.astype(np.float32)).all() for each in bounds)

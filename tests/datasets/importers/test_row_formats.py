@@ -338,3 +338,10 @@ def test_the_same_episodes_come_out_of_every_format(tmp_path: Path) -> None:
     for one, other in zip(first, second, strict=True):
         one.states["qpos"][-1] = other.states["qpos"][-1] = 0  # unknown where it was not stored
         assert_same_episode(one, other)
+
+
+def test_actions_that_float32_cannot_hold_are_refused(tmp_path: Path) -> None:
+    huge = np.full((sum(LENGTHS) + len(LENGTHS), 1), 1e300)
+    source = write_d4rl(tmp_path / "huge.hdf5", counted(LENGTHS), actions=huge)
+    with pytest.raises(DatasetError, match="holds no finite actions"):
+        imported(source)
