@@ -179,6 +179,7 @@ def test_a_window_is_read_from_the_file_at_once_and_nothing_beside_it(
 ) -> None:
     write_dataset(path, [40])
     data = Dataset(path)
+    data.frames(slice(0, data.num_frames))  # the first read of a chunk compares its checksum
     read: list[int] = []
     original = os.pread
 
