@@ -133,6 +133,9 @@ class Walk:
             )
 
 
+_MOST_ATTRIBUTES = 1000
+
+
 def check_attributes(owner: Any, path: str, suspect: Suspect) -> None:
     """Read all attributes of an object, if they are numbers and texts of some size.
 
@@ -140,7 +143,13 @@ def check_attributes(owner: Any, path: str, suspect: Suspect) -> None:
         DatasetError: they are something else.
     """
     names: list[bytes] = []
+    # Told more than there are, HDF5 lists what lies in its memory beyond them.
+    count = h5a.get_num_attrs(owner)
+    if count > _MOST_ATTRIBUTES:
+        suspect.refuse(f"{count:,} attributes at {path}, more than {_MOST_ATTRIBUTES:,}")
     h5a.iterate(owner, names.append)
+    if len(names) != count:
+        suspect.refuse(f"{len(names)} attributes at {path} where it says {count}")
     left = suspect.rules.attribute_bytes
     for name in names:
         readable = _text(name)

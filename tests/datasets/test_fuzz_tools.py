@@ -54,3 +54,25 @@ def test_a_mutant_has_a_number(path: Path) -> None:
     seed = Seed.of("sound", path.read_bytes())
     first, again, other = (mutant(seed, np.random.default_rng(n)) for n in (1, 1, 2))
     assert first == again != other
+
+
+@pytest.mark.parametrize("count", [8, 10, 900, 0x190009])
+def test_a_lying_number_of_attributes_is_refused(path: Path, count: int) -> None:
+    """The HDF5 library believes it, and takes what lies in its memory for attributes."""
+    write_dataset(path, [3])
+    with h5py.File(path) as file:
+        assert len(file.attrs) == 9
+    seed = Seed.of("sound", path.read_bytes())
+    content = bytearray(seed.content)
+    trees = [
+        at
+        for at in range(len(content) - 38)
+        if content[at : at + 4] == b"BTHD" and content[at + 26] == 9
+    ]
+    assert trees
+    for at in trees:
+        content[at + 26 : at + 34] = count.to_bytes(8, "little")
+    repair(content, seed)
+    path.write_bytes(content)
+    with pytest.raises(DatasetError, match="attributes at /"):
+        Dataset(path)
