@@ -11,7 +11,7 @@ from latentwrap.datasets import Dataset, WindowSampler
 from latentwrap.models import LatentModel
 from latentwrap.seeding import numpy_generator, torch_generator
 from latentwrap.training.statistics import check_dataset
-from latentwrap.training.trainer import draw_noise, to_tensors
+from latentwrap.training.updater import draw_noise, to_tensors
 from latentwrap.types import IntArray
 
 ACTIVE = 0.01

@@ -49,10 +49,13 @@ class LossTerms(NamedTuple):
     Attributes:
         total: what is minimised; scalar.
         terms: its unweighted parts by name; scalars.
+        features: what `LatentModel.see` gave for the windows, without gradient, float32
+            (B, L+1, `seen_size`), for whoever filters the same windows.
     """
 
     total: Tensor
     terms: dict[str, Tensor]
+    features: Tensor
 
 
 class Innovation(NamedTuple):
@@ -143,11 +146,21 @@ class LatentModel(nn.Module, ABC):
         """Standard normal numbers that the loss needs for each frame."""
         return self.noise_size
 
+    @property
     @abstractmethod
-    def initial(
-        self, frame: Tensor, noise: Tensor | None = None, vectors: Tensor | None = None
-    ) -> Any:
-        """The belief after the first frame of an episode.
+    def seen_size(self) -> int:
+        """Features that `see` gives."""
+
+    @abstractmethod
+    def see(self, frames: Tensor, vectors: Tensor | None = None) -> Tensor:
+        """All that is seen at once, whatever came before it.
+
+        Args:
+            frames: uint8 (N, H, W, C).
+            vectors: as `prepare_vectors` gives them, float32 (N, V), or `None`.
+
+        Returns:
+            Features, float32 (N, `seen_size`).
 
         Raises:
             LatentwrapError: `vectors` are missing where the model sees them, or given where it
@@ -155,6 +168,25 @@ class LatentModel(nn.Module, ABC):
         """
 
     @abstractmethod
+    def believe_first(self, features: Tensor, noise: Tensor | None = None) -> Any:
+        """The belief after the first frame of an episode, from its features (B, `seen_size`)."""
+
+    @abstractmethod
+    def believe_next(
+        self, belief: Any, action: Tensor, features: Tensor, noise: Tensor | None = None
+    ) -> Any:
+        """The belief after one more action and the features of the frame that followed."""
+
+    def initial(
+        self, frame: Tensor, noise: Tensor | None = None, vectors: Tensor | None = None
+    ) -> Any:
+        """The belief after the first frame of an episode.
+
+        Raises:
+            LatentwrapError: as of `see`.
+        """
+        return self.believe_first(self.see(frame, vectors), noise)
+
     def filter(
         self,
         belief: Any,
@@ -166,8 +198,9 @@ class LatentModel(nn.Module, ABC):
         """The belief after one more action and the frame that followed: a posterior step.
 
         Raises:
-            LatentwrapError: as of `initial`.
+            LatentwrapError: as of `see`.
         """
+        return self.believe_next(belief, action, self.see(frame, vectors), noise)
 
     @abstractmethod
     def predict(self, belief: Any, action: Tensor, noise: Tensor | None = None) -> Any:

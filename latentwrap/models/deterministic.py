@@ -88,20 +88,17 @@ class DeterministicModel(ObservationModel):
     def noise_size(self) -> int:
         return 0
 
-    def initial(
-        self, frame: Tensor, noise: Tensor | None = None, vectors: Tensor | None = None
-    ) -> DeterministicBelief:
-        return DeterministicBelief(self._first(self.see(frame, vectors)))
+    def believe_first(self, features: Tensor, noise: Tensor | None = None) -> DeterministicBelief:
+        return DeterministicBelief(self._first(features))
 
-    def filter(
+    def believe_next(
         self,
         belief: DeterministicBelief,
         action: Tensor,
-        frame: Tensor,
+        features: Tensor,
         noise: Tensor | None = None,
-        vectors: Tensor | None = None,
     ) -> DeterministicBelief:
-        return DeterministicBelief(self._next(self.see(frame, vectors), belief.z, action))
+        return DeterministicBelief(self._next(features, belief.z, action))
 
     def predict(
         self, belief: DeterministicBelief, action: Tensor, noise: Tensor | None = None
@@ -113,7 +110,8 @@ class DeterministicModel(ObservationModel):
 
     def loss(self, windows: WindowTensors, noise: Tensor) -> LossTerms:
         """Mean squared error of the pixels, the predicted latents and the vectors."""
-        z = self.infer(self.features(windows), windows.actions)
+        features = self.features(windows)
+        z = self.infer(features, windows.actions)
         predicted = self._predict(z[:, :-1], windows.actions)
         terms = {
             "image": self.mean_squared_error(z, windows.frames, noise[..., -1]),
@@ -121,7 +119,8 @@ class DeterministicModel(ObservationModel):
             **self.vector_loss(z, windows),
             **self.transition_losses(z, windows),
         }
-        return LossTerms(self.weigh(terms, prediction=self.config.prediction_weight), terms)
+        total = self.weigh(terms, prediction=self.config.prediction_weight)
+        return LossTerms(total, terms, features.detach())
 
     def vector_loss(self, z: Tensor, windows: WindowTensors) -> dict[str, Tensor]:
         if self.vector_head is None or windows.vectors is None:

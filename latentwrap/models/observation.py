@@ -138,7 +138,6 @@ class ObservationModel(LatentModel):
 
     @property
     def seen_size(self) -> int:
-        """Numbers that `see` gives."""
         return self.config.features + (self.vector_spec.size if self.sees_vectors else 0)
 
     @property
@@ -153,20 +152,8 @@ class ObservationModel(LatentModel):
         """Features of uint8 frames (N, H, W, C); float32 (N, features)."""
         return self.networks.encode(frames)
 
-    def see(self, frames: Tensor, vectors: Tensor | None) -> Tensor:
-        """All that is seen at once: features of frames joined with vectors.
-
-        Args:
-            frames: uint8 (N, H, W, C).
-            vectors: standardised, float32 (N, V), where the model sees them.
-
-        Returns:
-            float32 (N, `seen_size`).
-
-        Raises:
-            LatentwrapError: vectors are missing where the model sees them, or given where it
-                does not.
-        """
+    def see(self, frames: Tensor, vectors: Tensor | None = None) -> Tensor:
+        """Features of frames, joined with vectors where the model sees any."""
         if self.sees_vectors == (vectors is None):
             named = ", ".join(self.vector_spec.names)
             raise LatentwrapError(

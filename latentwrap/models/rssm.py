@@ -120,20 +120,13 @@ class RSSMModel(ObservationModel):
     def noise_size(self) -> int:
         return self.config.stochastic_size
 
-    def initial(
-        self, frame: Tensor, noise: Tensor | None = None, vectors: Tensor | None = None
-    ) -> RSSMBelief:
-        return self._believe(self._first_memory(len(frame)), self.see(frame, vectors), noise)
+    def believe_first(self, features: Tensor, noise: Tensor | None = None) -> RSSMBelief:
+        return self._believe(self._first_memory(len(features)), features, noise)
 
-    def filter(
-        self,
-        belief: RSSMBelief,
-        action: Tensor,
-        frame: Tensor,
-        noise: Tensor | None = None,
-        vectors: Tensor | None = None,
+    def believe_next(
+        self, belief: RSSMBelief, action: Tensor, features: Tensor, noise: Tensor | None = None
     ) -> RSSMBelief:
-        return self._believe(self._remember(belief, action), self.see(frame, vectors), noise)
+        return self._believe(self._remember(belief, action), features, noise)
 
     def predict(
         self, belief: RSSMBelief, action: Tensor, noise: Tensor | None = None
@@ -153,7 +146,8 @@ class RSSMModel(ObservationModel):
 
     def loss(self, windows: WindowTensors, noise: Tensor) -> LossTerms:
         """−log p(x, r|h, s) + KL(q ‖ p), summed over time and pixels, averaged over windows."""
-        posterior = self.infer(self.features(windows), windows.actions, noise[..., :-1])
+        features = self.features(windows)
+        posterior = self.infer(features, windows.actions, noise[..., :-1])
         z = torch.cat([posterior.h, posterior.s], dim=-1)
         terms = {
             "kl": self._kl_loss(posterior),
@@ -161,7 +155,8 @@ class RSSMModel(ObservationModel):
             **self.vector_loss(z, windows),
             **self.transition_losses(z, windows),
         }
-        return LossTerms(self.weigh(terms, kl=self.config.kl_weight), terms)
+        total = self.weigh(terms, kl=self.config.kl_weight)
+        return LossTerms(total, terms, features.detach())
 
     def innovation(
         self,

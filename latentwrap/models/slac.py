@@ -114,26 +114,19 @@ class SLACModel(ObservationModel):
     def noise_size(self) -> int:
         return self.config.z1 + self.config.z2
 
-    def initial(
-        self, frame: Tensor, noise: Tensor | None = None, vectors: Tensor | None = None
-    ) -> SLACBelief:
+    def believe_first(self, features: Tensor, noise: Tensor | None = None) -> SLACBelief:
         noise1, noise2 = self._split(noise)
         # z1_1 ~ q(z1_1|x_1)
-        z1 = self.z1_posterior_first(self.see(frame, vectors)).sample(noise1)
+        z1 = self.z1_posterior_first(features).sample(noise1)
         # z2_1 ~ p(z2_1|z1_1)
         z2 = self._first_z2(z1).sample(noise2)
         return SLACBelief(z1, z2)
 
-    def filter(
-        self,
-        belief: SLACBelief,
-        action: Tensor,
-        frame: Tensor,
-        noise: Tensor | None = None,
-        vectors: Tensor | None = None,
+    def believe_next(
+        self, belief: SLACBelief, action: Tensor, features: Tensor, noise: Tensor | None = None
     ) -> SLACBelief:
         # q(z1_{t+1}|x_{t+1}, z2_t, a_t)
-        q = self.z1_posterior(self.see(frame, vectors), belief.z2, action)
+        q = self.z1_posterior(features, belief.z2, action)
         return self._advance(belief, action, q, noise)
 
     def predict(
@@ -148,7 +141,8 @@ class SLACModel(ObservationModel):
     def loss(self, windows: WindowTensors, noise: Tensor) -> LossTerms:
         """−log p(x, r|z) + KL(q ‖ p), summed over time and pixels, averaged over windows."""
         count = len(windows.frames)
-        posterior = self.infer(self.features(windows), windows.actions, noise[..., :-1])
+        features = self.features(windows)
+        posterior = self.infer(features, windows.actions, noise[..., :-1])
         prior = self.prior(posterior.z2, windows.actions)
         z = self._explaining(posterior.z1, posterior.z2)
         terms = {
@@ -158,7 +152,8 @@ class SLACModel(ObservationModel):
             **self.vector_loss(z, windows),
             **self.transition_losses(z, windows),
         }
-        return LossTerms(self.weigh(terms, kl=self.config.kl_weight), terms)
+        total = self.weigh(terms, kl=self.config.kl_weight)
+        return LossTerms(total, terms, features.detach())
 
     def kl_per_dimension(self, windows: WindowTensors, noise: Tensor) -> Tensor:
         """KL_i = mean_t KL(q(z1_{t+1,i}|x_{t+1}, z2_t, a_t) ‖ p(z1_{t+1,i}|z2_t, a_t)), (z1,)."""

@@ -22,7 +22,8 @@ from latentwrap.seeding import child_seeds, numpy_generator, torch_generator
 from latentwrap.training.memory import MemoryEstimate, estimate_memory
 from latentwrap.training.recipes import Recipe
 from latentwrap.training.statistics import vector_statistics, vector_words
-from latentwrap.training.trainer import Trainer, to_tensors
+from latentwrap.training.trainer import Trainer
+from latentwrap.training.updater import to_tensors
 from latentwrap.types import AnyArray, FloatArray, IntArray
 
 _FRAMES_SHOWN = 1000

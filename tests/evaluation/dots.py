@@ -70,22 +70,20 @@ class DotModel(LatentModel):
     def noise_size(self) -> int:
         return 0
 
-    def initial(
-        self, frame: Tensor, noise: Tensor | None = None, vectors: Tensor | None = None
-    ) -> DotBelief:
-        place = find(frame)[:, None]
-        return DotBelief(place, torch.zeros_like(place))
+    @property
+    def seen_size(self) -> int:
+        return 1
 
-    def filter(
-        self,
-        belief: Any,
-        action: Tensor,
-        frame: Tensor,
-        noise: Tensor | None = None,
-        vectors: Tensor | None = None,
+    def see(self, frames: Tensor, vectors: Tensor | None = None) -> Tensor:
+        return find(frames)[:, None]
+
+    def believe_first(self, features: Tensor, noise: Tensor | None = None) -> DotBelief:
+        return DotBelief(features, torch.zeros_like(features))
+
+    def believe_next(
+        self, belief: Any, action: Tensor, features: Tensor, noise: Tensor | None = None
     ) -> DotBelief:
-        place = find(frame)[:, None]
-        return DotBelief(place, torch.zeros_like(place) if self.forgets else 2 * action)
+        return DotBelief(features, torch.zeros_like(features) if self.forgets else 2 * action)
 
     def predict(self, belief: Any, action: Tensor, noise: Tensor | None = None) -> DotBelief:
         return DotBelief((belief.place + 2 * action).round() % WIDTH, 2 * action)
@@ -101,7 +99,8 @@ class DotModel(LatentModel):
     def loss(self, windows: WindowTensors, noise: Tensor) -> LossTerms:
         assert noise.shape == (*windows.frames.shape[:2], 0)
         image = windows.frames.float().mean()
-        return LossTerms(2 * image, {"image": image})
+        features = find(windows.frames.flatten(0, 1)).view(*windows.frames.shape[:2], 1)
+        return LossTerms(2 * image, {"image": image}, features)
 
     def fit_frames(self, frames: Tensor) -> None:
         pass
