@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from latentwrap.agents import SAC
     from latentwrap.envs.frames import FrameSkip, RenderFrame
     from latentwrap.errors import LatentwrapError
+    from latentwrap.joint import SLAC
     from latentwrap.models import LatentModel, load_model
     from latentwrap.wrappers import LatentFilter, LatentObservation, VectorLatentObservation
 
@@ -21,6 +22,7 @@ from latentwrap._version import __version__
 
 _HOME = {
     "SAC": "latentwrap.agents",
+    "SLAC": "latentwrap.joint",
     "FrameSkip": "latentwrap.envs.frames",
     "LatentFilter": "latentwrap.wrappers",
     "LatentModel": "latentwrap.models",
@@ -33,6 +35,7 @@ _HOME = {
 
 __all__ = [
     "SAC",
+    "SLAC",
     "FrameSkip",
     "LatentFilter",
     "LatentModel",

@@ -67,6 +67,11 @@ class ActionSpec:
             return sum(self.space.nvec.ravel().tolist())
         return self.stored_size
 
+    @property
+    def is_discrete(self) -> bool:
+        """Whether an action is one of a number of choices."""
+        return isinstance(self.space, spaces.Discrete)
+
     def flatten(self, action: Any) -> AnyArray:
         """The stored form, (A,) in C order, of one action of the environment.
 

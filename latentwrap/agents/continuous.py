@@ -72,11 +72,11 @@ class GaussianActor(Actor):
         return PolicySample(raw.tanh(), log_prob)
 
     def expect(
-        self, observation: Tensor, critics: Critics, generator: torch.Generator
+        self, observation: Tensor, state: Tensor, critics: Critics, generator: torch.Generator
     ) -> Expectation:
         """From one action a ~ π(·|s): min_i Q_i(s, a) and −log π(a|s)."""
         action, log_prob = self.sample(observation, self._noise(observation, generator))
-        return Expectation(critics(observation, action).amin(dim=0), -log_prob)
+        return Expectation(critics(state, action).amin(dim=0), -log_prob)
 
     def draw(self, observation: Tensor, generator: torch.Generator) -> Tensor:
         """a ~ π(·|s), (B, A)."""

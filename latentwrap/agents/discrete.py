@@ -39,6 +39,7 @@ class CategoricalActor(Actor):
     def expect(
         self,
         observation: Tensor,
+        state: Tensor,
         critics: Critics,
         generator: torch.Generator,  # noqa: ARG002 - a sum has no noise
     ) -> Expectation:
@@ -47,7 +48,7 @@ class CategoricalActor(Actor):
         log_prob = self(observation)
         prob = log_prob.exp()
         # E_π[min_i Q_i(s, a)] = Σ_a π(a|s) min_i Q_i(s, a)
-        value = (prob * critics.all_values(observation).amin(dim=0)).sum(dim=-1)
+        value = (prob * critics.all_values(state).amin(dim=0)).sum(dim=-1)
         # H(π(·|s)) = −Σ_a π(a|s) log π(a|s)
         entropy = -(prob * log_prob).sum(dim=-1)
         return Expectation(value, entropy)

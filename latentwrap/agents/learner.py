@@ -3,19 +3,31 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from latentwrap.agents.config import SACConfig
 from latentwrap.agents.kinds import ActionKind
-from latentwrap.agents.networks import initialize
+from latentwrap.agents.networks import Actor, Critics, Expectation, initialize
 from latentwrap.agents.replay import Batch
+from latentwrap.agents.rescaling import Rescaling, rescale_inputs, rescale_moments
 from latentwrap.optimizers import moments, restore_moments, under
 from latentwrap.seeding import torch_generator
-from latentwrap.types import FloatArray
+
+
+class Sight(NamedTuple):
+    """Which columns of an observation the actor sees, and which the critics."""
+
+    actor: slice
+    critics: slice
+
+    @classmethod
+    def of_all(cls, size: int) -> Sight:
+        """Both see all columns."""
+        return cls(slice(0, size), slice(0, size))
 
 
 class Learner:
@@ -23,7 +35,7 @@ class Learner:
 
     Args:
         kind: of the actions: it makes the networks, and the actor takes the expectations.
-        observation_size: columns of an observation.
+        sight: what actor and critics see of an observation.
         config: hyperparameters.
         device: where the networks are.
         seed: of the initial weights and of the noise.
@@ -35,21 +47,22 @@ class Learner:
     def __init__(
         self,
         kind: ActionKind,
-        observation_size: int,
+        sight: Sight,
         config: SACConfig,
         *,
         device: torch.device,
         seed: int,
     ) -> None:
         self.device = device
-        self._config = config
+        self._config, self._sight = config, sight
         self.noise = torch_generator(seed)
-        self.actor = kind.make_actor(observation_size, config)
-        self.critics = kind.make_critics(observation_size, config)
+        seen_by_actor, seen_by_critics = (part.stop - part.start for part in sight)
+        self.actor = kind.make_actor(seen_by_actor, config)
+        self.critics = kind.make_critics(seen_by_critics, config)
         for network in (self.actor, self.critics):
             initialize(network, self.noise)
             network.to(device)
-        self.targets = kind.make_critics(observation_size, config).to(device)
+        self.targets = kind.make_critics(seen_by_critics, config).to(device)
         self.targets.load_state_dict(self.critics.state_dict())
         self.targets.requires_grad_(requires_grad=False)
         start = math.log(config.initial_temperature)
@@ -81,30 +94,22 @@ class Learner:
         """α, the weight of the entropy; a scalar without gradient."""
         return self.log_temperature.detach().exp()
 
-    @torch.inference_mode()
-    def act(self, observations: FloatArray, *, deterministic: bool) -> FloatArray:
-        """Actions as the replay stores them, (B, A), for observations (B, d)."""
-        rows = torch.from_numpy(observations).to(self.device)
-        actions = self.actor.best(rows) if deterministic else self.actor.draw(rows, self.noise)
-        stored: FloatArray = actions.float().cpu().numpy()
-        return stored
-
     @torch.no_grad()
     def critic_target(self, batch: Batch) -> Tensor:
         """y = r + γ (1 − terminated) (E_π[min_i Q̄_i(s', a')] + α H(π(·|s'))), (B,)."""
-        value, entropy = self.actor.expect(batch.next_observation, self.targets, self.noise)
+        value, entropy = self._expect(batch.next_observation, self.targets)
         soft = value + self.temperature * entropy
         return batch.reward + self._config.gamma * (1 - batch.terminated) * soft
 
     def critic_loss(self, batch: Batch, target: Tensor) -> tuple[Tensor, Tensor]:
         """Σ_i mean (Q_i(s, a) − y)², and the mean Q."""
-        values = self.critics(batch.observation, batch.action)
+        values = self.critics(batch.observation[:, self._sight.critics], batch.action)
         loss = F.mse_loss(values, target.expand_as(values), reduction="none").mean(dim=1).sum()
         return loss, values.detach().mean()
 
     def actor_loss(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """−mean (E_π[min_i Q_i(s, a)] + α H(π(·|s))), and the policy's mean entropy."""
-        value, entropy = self.actor.expect(batch.observation, self.critics, self.noise)
+        value, entropy = self._expect(batch.observation, self.critics)
         return -(value + self.temperature * entropy).mean(), entropy.detach().mean()
 
     def temperature_loss(self, entropy: Tensor) -> Tensor:
@@ -130,6 +135,23 @@ class Learner:
             module.load_state_dict(under(f"{part}.", tensors))
         for part, optimizer in self._optimizers.items():
             restore_moments(optimizer, under(f"adam.{part}.", tensors))
+
+    @torch.no_grad()
+    def rescale(self, change: Rescaling) -> None:
+        """See observations in another scale and act and judge as before.
+
+        The first layers absorb the change: W x + b of the old observation is W' x' + b' of the
+        new one. Their moments follow, but for what the shift of a weight's gradient would add.
+        """
+        for part, module in self._modules().items():
+            rescale_inputs(module.first, change)
+            if part in self._optimizers:
+                state = self._optimizers[part].state.get(module.first.weight, {})
+                rescale_moments(module.first, state, change)
+
+    def _expect(self, observation: Tensor, critics: Critics) -> Expectation:
+        seen, state = observation[:, self._sight.actor], observation[:, self._sight.critics]
+        return self.actor.expect(seen, state, critics, self.noise)
 
     def _update_critics(self, batch: Batch) -> tuple[Tensor, Tensor]:
         loss, values = self.critic_loss(batch, self.critic_target(batch))
@@ -165,5 +187,5 @@ class Learner:
     def _adam(self, parameters: list[Any]) -> torch.optim.Adam:
         return torch.optim.Adam(parameters, lr=self._config.learning_rate, fused=True)
 
-    def _modules(self) -> dict[str, nn.Module]:
+    def _modules(self) -> dict[str, Actor | Critics]:
         return {"actor": self.actor, "critics": self.critics, "targets": self.targets}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -40,6 +40,12 @@ class Critics(nn.Module):
         """Q_1(s, a) and Q_2(s, a), (2, B), of observations (B, d) and stored actions (B, A)."""
         raise NotImplementedError
 
+    @property
+    def first(self) -> TwinLinear:
+        """The layer that takes the inputs."""
+        layer: Any = self.layers[0]
+        return cast(TwinLinear, layer)
+
     def _outputs(self, x: Tensor) -> Tensor:
         """Inputs (B, in) to the outputs of both, (2, B, out)."""
         x = x.expand(2, -1, -1)
@@ -53,13 +59,21 @@ class Critics(nn.Module):
 class Actor(nn.Module):
     """A policy π(a|s); its actions are rows as the replay stores them, (B, A)."""
 
+    net: nn.Sequential
+
+    @property
+    def first(self) -> nn.Linear:
+        """The layer that takes the inputs."""
+        return cast(nn.Linear, self.net[0])
+
     def expect(
-        self, observation: Tensor, critics: Critics, generator: torch.Generator
+        self, observation: Tensor, state: Tensor, critics: Critics, generator: torch.Generator
     ) -> Expectation:
         """The value that critics give to this policy, and its entropy; differentiable.
 
         Args:
-            observation: (B, d).
+            observation: what the policy sees, (B, d).
+            state: what the critics see, (B, k).
             critics: of the same kind of action.
             generator: of the noise, where noise is needed.
         """

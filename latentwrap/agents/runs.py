@@ -9,10 +9,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
+
 from latentwrap.agents.callbacks import Callback, EvaluateEvery, LogMetrics, SaveEvery
 from latentwrap.agents.config import SACConfig
 from latentwrap.agents.evaluate import EvaluationResult, RandomAgent, evaluate_policy
 from latentwrap.agents.experience import remember_dataset
+from latentwrap.agents.policy import Policy
 from latentwrap.agents.sac import SAC
 from latentwrap.datasets import Dataset
 from latentwrap.envs.making import make_env
@@ -76,6 +79,11 @@ class TrainResult:
     evaluation: EvaluationResult | None
     interrupted: bool
     note: str | None
+
+
+def model_path_of(agent_path: Path) -> Path:
+    """Where the model of an agent that learned together with it lies."""
+    return agent_path.with_name(f"{agent_path.stem}-model.safetensors")
 
 
 class AgentRun:
@@ -177,6 +185,12 @@ class AgentRun:
                 f"The agent in {self.folder} was trained on another model than {path} "
                 "holds: put the old checkpoint back, or train again."
             )
+
+    def load_policy(
+        self, env: gym.Env[Any, Any], *, best: bool = False, device: str = "cpu"
+    ) -> Policy:
+        """What the agent does in `env`; arguments as of `load_agent`."""
+        return Policy.load(self.best_path if best else self.agent_path, env, device=device)
 
     def load_agent(self, env: LatentObservation, *, best: bool = False, device: str = "cpu") -> SAC:
         """The agent, ready to act in `env` or to learn on.

@@ -8,15 +8,16 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
+import torch
 from gymnasium import spaces
 
 from latentwrap import storage
-from latentwrap._version import __version__
-from latentwrap.actions import space_from_json, space_to_json
-from latentwrap.agents.callbacks import Callback, EpisodeStats, ShowProgress
+from latentwrap.actions import space_from_json
+from latentwrap.agents.callbacks import Callback, Callbacks
 from latentwrap.agents.config import SACConfig
 from latentwrap.agents.kinds import kind_of
-from latentwrap.agents.learner import Learner
+from latentwrap.agents.learner import Learner, Sight
+from latentwrap.agents.policy import FORMAT, Policy, agent_files_named
 from latentwrap.agents.replay import Replay, flat
 from latentwrap.agents.spaces import (
     Environment,
@@ -27,12 +28,10 @@ from latentwrap.agents.spaces import (
 )
 from latentwrap.agents.stepping import Played, Stepper
 from latentwrap.devices import resolve_device
-from latentwrap.errors import CheckpointError, EnvironmentMismatch
+from latentwrap.errors import EnvironmentMismatch
 from latentwrap.interrupts import InterruptFlag
 from latentwrap.seeding import child_seeds
 from latentwrap.types import AnyArray, FloatArray
-
-FORMAT = "latentwrap-agent"
 
 
 class SAC:
@@ -51,6 +50,7 @@ class SAC:
 
     Attributes:
         num_timesteps: environment steps so far, those of all environments together.
+        policy: chooses the actions.
         interrupted: whether Ctrl-C ended the latest `learn`.
 
     Raises:
@@ -84,15 +84,24 @@ class SAC:
         self.observation_space = checked_observations(env)
         self.action_space = checked_actions(env)
         self.config = (config or SACConfig()).replace(**overrides)
-        self.model_fingerprint = fingerprint_of(env)
         self.num_timesteps = 0
         self.interrupted = False
         learner_seed, replay_seed, space_seed, self._reset_seed = child_seeds(seed, 4)
         self._kind = kind_of(self.action_space)
         size = int(np.prod(self.observation_space.shape))
+        sight = Sight.of_all(size)
         self.learner = Learner(
-            self._kind, size, self.config, device=resolve_device(device), seed=learner_seed
+            self._kind, sight, self.config, device=resolve_device(device), seed=learner_seed
         )
+        self.policy = Policy(
+            self.learner.actor,
+            self._kind,
+            self.observation_space,
+            self.action_space,
+            noise=self.learner.noise,
+            device=self.learner.device,
+        )
+        self.policy.model_fingerprint = fingerprint_of(env)
         self.replay = Replay(self.config.buffer_size, size, self._kind.size, seed=replay_seed)
         self.action_space.seed(space_seed)
 
@@ -114,17 +123,15 @@ class SAC:
             progress_bar: draw one on standard error.
         """
         env = self._require_env()
-        callbacks = _as_list(callback) + ([ShowProgress()] if progress_bar else [])
+        callbacks = Callbacks(callback, show_progress=progress_bar)
         goal = self.num_timesteps + total_timesteps
-        for each in callbacks:
-            each.on_start(self, goal)
+        callbacks.on_start(self, goal)
         try:
             with InterruptFlag() as interrupt:
                 self._interact(env, goal, callbacks, interrupt)
             self.interrupted = interrupt.raised
         finally:
-            for each in callbacks:
-                each.on_end(self)
+            callbacks.on_end(self)
         return self
 
     def remember(
@@ -148,12 +155,17 @@ class SAC:
                 terminated=terminated and t == last,
             )
 
+    @property
+    def model_fingerprint(self) -> str | None:
+        """The latent model whose latents it learned from, where there is one."""
+        return self.policy.model_fingerprint
+
     def predict(
         self,
         observation: Any,
         state: Any = None,
-        episode_start: Any = None,  # noqa: ARG002 - part of SB3's signature
-        deterministic: bool = False,  # noqa: FBT001, FBT002 - likewise
+        episode_start: Any = None,
+        deterministic: bool = False,  # noqa: FBT001, FBT002 - as SB3's signature has it
     ) -> tuple[AnyArray, Any]:
         """Choose actions.
 
@@ -165,11 +177,7 @@ class SAC:
         Returns:
             Actions as the environment takes them, and `state`.
         """
-        batch = np.asarray(observation, np.float32)
-        single = batch.shape == self.observation_space.shape
-        rows = batch.reshape(1 if single else len(batch), -1)
-        actions = self._kind.to_actions(self.learner.act(rows, deterministic=deterministic))
-        return (actions[0] if single else actions), state
+        return self.policy.predict(observation, state, episode_start, deterministic)
 
     def save(self, path: str | Path, *, replay: bool = True) -> None:
         """Write everything needed to act and to go on learning into one safetensors file.
@@ -183,6 +191,10 @@ class SAC:
             stored, document["replay"] = self.replay.state()
             tensors |= {f"replay.{name}": column for name, column in stored.items()}
         storage.save(path, tensors, document)
+
+    def save_policy(self, path: str | Path) -> None:
+        """Save without the replay."""
+        self.save(path, replay=False)
 
     @classmethod
     def load(cls, path: str | Path, env: Environment | None = None, *, device: str = "auto") -> SAC:
@@ -199,7 +211,7 @@ class SAC:
         """
         stored = storage.load(path, file_format=FORMAT, what="agent")
         document = stored.document
-        try:
+        with agent_files_named(path):
             observations = space_from_json(document["observation_space"])
             actions = space_from_json(document["action_space"])
             agent = cls(
@@ -209,12 +221,7 @@ class SAC:
                 config=SACConfig.parse(document["config"]),
             )
             agent._restore(stored)
-        except (KeyError, TypeError, RuntimeError, ValueError) as error:
-            reason = str(error).splitlines()[0].rstrip(".")
-            raise CheckpointError(
-                f"The agent {path} is not of this version of latentwrap: {reason}."
-            ) from None
-        agent.model_fingerprint = document["model_fingerprint"]
+        agent.policy.model_fingerprint = document["model_fingerprint"]
         agent.env = None
         if env is not None:
             agent.set_env(env, source=str(path))
@@ -230,7 +237,7 @@ class SAC:
         self.env = env
 
     def _interact(
-        self, env: Environment, goal: int, callbacks: list[Callback], interrupt: InterruptFlag
+        self, env: Environment, goal: int, callbacks: Callbacks, interrupt: InterruptFlag
     ) -> None:
         """Act, remember, update, until the goal."""
         stepper = Stepper(env)
@@ -241,7 +248,9 @@ class SAC:
             for played in stepper.step(self._kind.to_actions(rows)):
                 self._keep(played, rows[played.number])
                 self._update(callbacks)
-                wanted &= _tell(callbacks, self, played.ended)
+                if played.ended is not None:
+                    callbacks.on_episode(self, played.ended)
+                wanted &= callbacks.on_step(self)
             stepper.restart()
 
     def _explore(self, stepper: Stepper) -> FloatArray:
@@ -252,8 +261,8 @@ class SAC:
             for number in acting:
                 rows[number] = self._kind.to_row(self.action_space.sample())
         elif len(acting):
-            observations = stepper.observations[acting]
-            rows[acting] = self.learner.act(observations, deterministic=False)
+            observations = torch.from_numpy(stepper.observations[acting])
+            rows[acting] = self.policy.choose(observations, deterministic=False)
         return rows
 
     def _keep(self, played: Played, row: FloatArray) -> None:
@@ -266,25 +275,16 @@ class SAC:
         )
         self.num_timesteps += 1
 
-    def _update(self, callbacks: list[Callback]) -> None:
+    def _update(self, callbacks: Callbacks) -> None:
         if self.num_timesteps <= self.config.learning_starts:
             return
         for _ in range(self.config.gradient_steps):
             batch = self.replay.sample(self.config.batch_size, self.learner.device)
             metrics = self.learner.update(batch)
-            for each in callbacks:
-                each.on_update(self, metrics)
+            callbacks.on_update(self, metrics)
 
     def _document(self) -> dict[str, Any]:
-        return {
-            "format": FORMAT,
-            "latentwrap": __version__,
-            "config": self.config.model_dump(mode="json"),
-            "observation_space": space_to_json(self.observation_space),
-            "action_space": space_to_json(self.action_space),
-            "model_fingerprint": self.model_fingerprint,
-            "num_timesteps": self.num_timesteps,
-        }
+        return {**self.policy.describe(self.config), "num_timesteps": self.num_timesteps}
 
     def _restore(self, stored: storage.Stored) -> None:
         self.learner.restore(stored.tensors)
@@ -311,18 +311,3 @@ class _Spaces(gym.Env[Any, Any]):
 
     def __init__(self, observations: spaces.Space[Any], actions: spaces.Space[Any]) -> None:
         self.observation_space, self.action_space = observations, actions
-
-
-def _as_list(callback: Callback | Sequence[Callback] | None) -> list[Callback]:
-    if callback is None:
-        return []
-    return [callback] if isinstance(callback, Callback) else list(callback)
-
-
-def _tell(callbacks: Sequence[Callback], agent: SAC, ended: EpisodeStats | None) -> bool:
-    """Tell that a step is over; whether all of them want another."""
-    if ended is not None:
-        for each in callbacks:
-            each.on_episode(agent, ended)
-    wishes = [each.on_step(agent) for each in callbacks]  # every one is asked
-    return all(wishes)

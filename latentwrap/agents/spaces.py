@@ -24,7 +24,10 @@ class HasSpaces(Protocol):
 
     observation_space: spaces.Box
     action_space: ActionSpace
-    model_fingerprint: str | None
+
+    @property
+    def model_fingerprint(self) -> str | None:
+        """The latent model whose latents it learned from, where there is one."""
 
 
 def checked_observations(env: Environment) -> spaces.Box:

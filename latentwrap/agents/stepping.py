@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import gymnasium as gym
 import numpy as np
@@ -16,6 +16,9 @@ from latentwrap.envs.autoreset import Autoreset, autoreset_of
 from latentwrap.errors import EnvironmentMismatch
 from latentwrap.types import AnyArray, BoolArray, FloatArray
 
+ToRows: TypeAlias = Callable[[Any], AnyArray]
+"""Copies a batch or a list of observations, since vectors may reuse their buffers."""
+
 
 @dataclass(frozen=True)
 class Played:
@@ -23,17 +26,18 @@ class Played:
 
     Attributes:
         number: of the environment, from 0.
-        observation, next_observation: float32 (d,); the latter is the last of its episode where
-            that has ended, never the first of the next one.
+        observation, next_observation: rows, float32 (d,) unless `Stepper` was told otherwise; the
+            latter is the last of its episode where that has ended, never the first of the next
+            one.
         reward: of the transition.
         terminated: whether the episode truly ended with it.
         ended: the episode that it completed, terminated or truncated; else `None`.
     """
 
     number: int
-    observation: FloatArray
+    observation: AnyArray
     reward: float
-    next_observation: FloatArray
+    next_observation: AnyArray
     terminated: bool
     ended: EpisodeStats | None
 
@@ -43,12 +47,14 @@ class Stepper:
 
     Args:
         env: a single environment, or a vector of them in any autoreset mode.
+        to_rows: makes new rows (num, ...) of batched or listed observations.
 
     Attributes:
         num: how many environments there are.
-        observations: what to act on, float32 (num, d).
+        observations: what to act on, rows (num, ...).
         acting: where the next `step` really takes its action, bool (num,); elsewhere a NEXT_STEP
             environment ignores it and resets.
+        begun: where `observations` are the first of an episode, bool (num,).
 
     Raises:
         EnvironmentMismatch: the vector names an autoreset mode that does not exist.
@@ -62,7 +68,8 @@ class Stepper:
         >>> stepper.restart()
     """
 
-    def __init__(self, env: Environment) -> None:
+    def __init__(self, env: Environment, to_rows: ToRows | None = None) -> None:
+        self._to_rows = to_rows or flat_rows
         self._env: VectorEnv[Any, Any, Any] | _VectorOfOne
         if isinstance(env, VectorEnv):
             self._env, self._mode = env, autoreset_of(env)
@@ -73,8 +80,9 @@ class Stepper:
     def begin(self, seed: int | None) -> None:
         """Reset every environment; from a seed, the i-th starts from seed + i."""
         observations, _ = self._env.reset(seed=seed)
-        self.observations = _flat_rows(observations)
+        self.observations = self._to_rows(observations)
         self.acting: BoolArray = np.ones(self.num, bool)
+        self.begun: BoolArray = np.ones(self.num, bool)
         self._over: BoolArray = np.zeros(self.num, bool)
         self._totals = np.zeros(self.num)
         self._lengths = np.zeros(self.num, int)
@@ -89,7 +97,7 @@ class Stepper:
             EnvironmentMismatch: a SAME_STEP vector lacks the last observation of an episode.
         """
         observations, rewards, terminated, truncated, infos = self._env.step(actions)
-        following, acted = _flat_rows(observations), self.acting
+        following, acted = self._to_rows(observations), self.acting
         self._over = acted & (np.asarray(terminated, bool) | np.asarray(truncated, bool))
         self._totals += np.where(acted, rewards, 0)
         self._lengths += acted
@@ -107,6 +115,7 @@ class Stepper:
         ]
         self._totals[self._over] = self._lengths[self._over] = 0
         self.observations = following
+        self.begun = self._over.copy() if self._mode is Autoreset.SAME_STEP else ~acted
         self.acting = ~self._over if self._mode is Autoreset.NEXT_STEP else np.ones(self.num, bool)
         return played
 
@@ -115,17 +124,18 @@ class Stepper:
         if self._mode is not Autoreset.DISABLED or not self._over.any():
             return
         observations, _ = self._env.reset(options={"reset_mask": self._over.copy()})
-        begun = _flat_rows(observations)
-        self.observations = np.where(self._over[:, None], begun, self.observations)
+        self.observations = self.observations.copy()
+        self.observations[self._over] = self._to_rows(observations)[self._over]
+        self.begun = self._over
         self._over = np.zeros(self.num, bool)
 
-    def _reached(self, following: FloatArray, infos: Mapping[str, Any]) -> FloatArray:
-        """What each transition led to, (num, d)."""
+    def _reached(self, following: AnyArray, infos: Mapping[str, Any]) -> AnyArray:
+        """What each transition led to, (num, ...)."""
         if self._mode is not Autoreset.SAME_STEP or not self._over.any():
             return following
         reached = following.copy()
         for i in map(int, np.flatnonzero(self._over)):
-            reached[i] = _final_observation(infos, i)
+            reached[i] = self._to_rows([_final_observation(infos, i)])[0]
         return reached
 
     def _stats(self, i: int) -> EpisodeStats:
@@ -144,30 +154,30 @@ class _VectorOfOne:
         *,
         seed: int | None = None,
         options: Mapping[str, Any] | None = None,  # noqa: ARG002 - masks the only one
-    ) -> tuple[AnyArray, dict[str, Any]]:
+    ) -> tuple[list[Any], dict[str, Any]]:
         observation, _ = self._env.reset(seed=seed)
-        return np.asarray(observation)[None], {}
+        return [observation], {}
 
     def step(
         self, actions: AnyArray
-    ) -> tuple[AnyArray, AnyArray, BoolArray, BoolArray, dict[str, Any]]:
+    ) -> tuple[list[Any], AnyArray, BoolArray, BoolArray, dict[str, Any]]:
         observation, reward, terminated, truncated, _ = self._env.step(actions[0])
         flags = np.array([[terminated], [truncated]], bool)
-        return np.asarray(observation)[None], np.array([float(reward)]), flags[0], flags[1], {}
+        return [observation], np.array([float(reward)]), flags[0], flags[1], {}
 
 
-def _final_observation(infos: Mapping[str, Any], i: int) -> FloatArray:
-    """The last observation of the episode that ended in environment `i`, float32 (d,)."""
+def _final_observation(infos: Mapping[str, Any], i: int) -> Any:
+    """The last observation of the episode that ended in environment `i`."""
     final = infos.get("final_obs")
     if final is None or final[i] is None:
         raise EnvironmentMismatch(
             "A SAME_STEP vector environment requires infos['final_obs'] when an episode ends, got "
             "none: use the autoreset mode NEXT_STEP."
         )
-    return np.asarray(final[i], np.float32).reshape(-1)
+    return final[i]
 
 
-def _flat_rows(observations: Any) -> FloatArray:
+def flat_rows(observations: Any) -> FloatArray:
     """Observations (num, ...) as float32 (num, d), a copy: vectors may reuse their buffers."""
     rows = np.array(observations, np.float32)
     return rows.reshape(len(rows), -1)

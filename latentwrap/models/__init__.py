@@ -1,7 +1,7 @@
 """Latent models: distributions, networks, kinds, and their checkpoints."""
 
 from latentwrap.models.base import Innovation, LatentModel, LossTerms, WindowTensors, map_belief
-from latentwrap.models.checkpoint import load_model, save_model
+from latentwrap.models.checkpoint import describe_model, load_model, rebuild_model, save_model
 from latentwrap.models.deterministic import DeterministicConfig, DeterministicModel
 from latentwrap.models.kinds import KINDS, build_model
 from latentwrap.models.normalizer import LatentNormalizer
@@ -24,7 +24,9 @@ __all__ = [
     "SLACModel",
     "WindowTensors",
     "build_model",
+    "describe_model",
     "load_model",
     "map_belief",
+    "rebuild_model",
     "save_model",
 ]

@@ -39,16 +39,23 @@ def save_model(path: str | Path, model: LatentModel, *, training: dict[str, Any]
         "format": FORMAT,
         "version": VERSION,
         "latentwrap": __version__,
+        **describe_model(model),
+        "training": training,
+    }
+    return storage.save(path, model.state_dict(), document)
+
+
+def describe_model(model: LatentModel) -> dict[str, Any]:
+    """All of a model but its weights, as a JSON document that `rebuild_model` reads."""
+    return {
         "kind": model.kind,
         "config": model.config.model_dump(mode="json"),
         "frame": model.frame_spec.model_dump(mode="json"),
         "action": model.action_spec.to_json(),
         "frame_skip": model.frame_skip,
-        "latent": model.normalizer.to_json(),
+        "latent": None if model.normalizer is None else model.normalizer.to_json(),
         "vectors": _vector_document(model),
-        "training": training,
     }
-    return storage.save(path, model.state_dict(), document)
 
 
 def load_model(path: str | Path, *, device: str = "cpu") -> LatentModel:
@@ -74,7 +81,7 @@ def load_model(path: str | Path, *, device: str = "cpu") -> LatentModel:
     stored = storage.load(path, file_format=FORMAT, what="checkpoint")
     _check_version(path, stored.document)
     try:
-        model = _rebuild(stored.document)
+        model = rebuild_model(stored.document)
         model.load_state_dict(stored.tensors)
     except (KeyError, TypeError, ValueError, RuntimeError, ValidationError) as error:
         reason = str(error).splitlines()[0].rstrip(".")
@@ -87,7 +94,12 @@ def load_model(path: str | Path, *, device: str = "cpu") -> LatentModel:
     return model.eval().requires_grad_(requires_grad=False).to(resolve_device(device))
 
 
-def _rebuild(document: dict[str, Any]) -> LatentModel:
+def rebuild_model(document: dict[str, Any]) -> LatentModel:
+    """The model that `describe_model` described, its weights yet to be loaded.
+
+    Raises:
+        KeyError, TypeError, ValueError, LatentwrapError: the document is no such description.
+    """
     vectors = document.get("vectors")  # absent before there were any
     model = build_model(
         document["kind"],

@@ -44,6 +44,11 @@ class LatentNormalizer:
         return {"mean": self.mean.tolist(), "std": self.std.tolist()}
 
     @classmethod
+    def identity(cls, size: int) -> LatentNormalizer:
+        """The one that only clips."""
+        return cls(np.zeros(size, np.float32), np.ones(size, np.float32))
+
+    @classmethod
     def from_json(cls, document: dict[str, Any]) -> LatentNormalizer:
         """Rebuild from `to_json`."""
         mean, std = (np.array(document[name], np.float32) for name in ("mean", "std"))

@@ -149,6 +149,17 @@ def make_recipe(
     )
 
 
+def stored_recipe(document: Mapping[str, Any]) -> Recipe:
+    """The recipe that a checkpoint or a state holds as JSON.
+
+    Raises:
+        ConfigError: it has no preset, kind or option of this version.
+        KeyError: it is no recipe.
+    """
+    options = {**document["model"], **document["training"]}
+    return make_recipe(str(document["preset"]), options, kind=str(document["kind"]))
+
+
 def recipe_words(recipe: Mapping[str, Any]) -> list[str]:
     """What to type after `latentwrap pretrain` for a stored recipe, but for its steps.
 

@@ -15,7 +15,7 @@ from torch.distributions import Categorical
 
 from latentwrap.agents.config import SACConfig
 from latentwrap.agents.discrete import AllActionCritics, CategoricalActor, DiscreteActions
-from latentwrap.agents.learner import Learner
+from latentwrap.agents.learner import Learner, Sight
 from latentwrap.agents.networks import initialize
 from latentwrap.agents.replay import Batch
 from latentwrap.errors import EnvironmentMismatch
@@ -38,7 +38,7 @@ def make_learner(
 ) -> Learner:
     kind = DiscreteActions(spaces.Discrete(count))
     config = SACConfig(hidden=(32, 32)).replace(**options)
-    return Learner(kind, states, config, device=torch.device("cpu"), seed=seed)
+    return Learner(kind, Sight.of_all(states), config, device=torch.device("cpu"), seed=seed)
 
 
 def make_batch() -> Batch:
@@ -67,9 +67,8 @@ def test_an_expectation_by_hand() -> None:
     actor = CategoricalActor(STATES, 2, ())
     nn.init.zeros_(actor.net[0].weight)
     actor.net[0].bias.data = torch.tensor([0.0, math.log(3)])  # π = 1/4, 3/4
-    value, entropy = actor.expect(
-        torch.randn(4, STATES), Fixed([[1.0, 3.0], [4.0, 2.0]]), generator(0)
-    )
+    seen, state = torch.randn(4, STATES), torch.randn(4, 2)
+    value, entropy = actor.expect(seen, state, Fixed([[1.0, 3.0], [4.0, 2.0]]), generator(0))
     # The smaller of both critics, action by action: 1 and 2.
     torch.testing.assert_close(value, torch.full((4,), 0.25 * 1 + 0.75 * 2))
     expected = -(0.25 * math.log(0.25) + 0.75 * math.log(0.75))
@@ -83,7 +82,7 @@ def test_probabilities_and_entropy_are_those_of_a_categorical(seed: int) -> None
     torch.testing.assert_close(actor(observation).exp(), peer.probs)
     critics = AllActionCritics(STATES, ACTIONS, (8,))
     initialize(critics, generator(seed))
-    value, entropy = actor.expect(observation, critics, generator(0))
+    value, entropy = actor.expect(observation, observation, critics, generator(0))
     torch.testing.assert_close(entropy, peer.entropy())
     smaller = critics.all_values(observation).min(0).values
     torch.testing.assert_close(value, (peer.probs * smaller).sum(1))
@@ -92,7 +91,9 @@ def test_probabilities_and_entropy_are_those_of_a_categorical(seed: int) -> None
 def test_a_certain_policy_has_no_entropy_and_finite_gradients() -> None:
     actor = make_actor()
     actor.net[-1].bias.data = torch.tensor([1e4, 0.0, -1e4])
-    value, entropy = actor.expect(torch.zeros(2, STATES), Fixed([[1.0, 2, 3]] * 2), generator(0))
+    value, entropy = actor.expect(
+        torch.zeros(2, STATES), torch.zeros(2, STATES), Fixed([[1.0, 2, 3]] * 2), generator(0)
+    )
     torch.testing.assert_close(entropy, torch.zeros(2))
     torch.testing.assert_close(value, torch.ones(2))
     (value + entropy).sum().backward()

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from latentwrap.agents.config import SACConfig
 from latentwrap.agents.continuous import ContinuousActions
-from latentwrap.agents.learner import Learner
+from latentwrap.agents.learner import Learner, Sight
 from latentwrap.agents.replay import Batch
 
 OBSERVATIONS, ACTIONS, COUNT = 3, 1, 64
@@ -24,7 +24,7 @@ OBSERVATIONS, ACTIONS, COUNT = 3, 1, 64
 def make_learner(*, actions: int = ACTIONS, seed: int = 0, **options: object) -> Learner:
     kind = ContinuousActions(spaces.Box(-1, 1, (actions,)))
     config = SACConfig(hidden=(32, 32)).replace(**options)
-    return Learner(kind, OBSERVATIONS, config, device=torch.device("cpu"), seed=seed)
+    return Learner(kind, Sight.of_all(OBSERVATIONS), config, device=torch.device("cpu"), seed=seed)
 
 
 def next_noise(learner: Learner) -> Tensor:

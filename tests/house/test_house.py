@@ -39,6 +39,7 @@ ROOMS = [
     "encoding",
     "wrappers",
     "agents",
+    "joint",
     "evaluation",
     "integrations",
     "testing",

@@ -1,0 +1,128 @@
+"""Playing environments and keeping what happens in a replay of sequences."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from latentwrap.agents.stepping import Played, Stepper
+from latentwrap.envs.frames import FRAME, VECTORS
+from latentwrap.joint.beliefs import ReplayFilter
+from latentwrap.joint.sequences import SequenceReplay
+from latentwrap.models import LatentModel, map_belief
+from latentwrap.types import AnyArray, BoolArray, FloatArray, IntArray
+from latentwrap.wrappers.following import Followed, Follower, Seen
+from latentwrap.wrappers.frame_envs import FrameEnvironment
+
+
+class Experience:
+    """Steps environments, follows them with the model, and keeps every frame once.
+
+    Args:
+        frames: the environments.
+        model: follows them, as it is at each step.
+        replay: with a lane for each environment.
+        filter_: whose noise the beliefs are drawn with.
+        history: frames that the actor's history holds.
+
+    Attributes:
+        acting: where an action is taken next, bool (num,); elsewhere the environment resets.
+    """
+
+    def __init__(
+        self,
+        frames: FrameEnvironment,
+        model: LatentModel,
+        replay: SequenceReplay,
+        filter_: ReplayFilter,
+        *,
+        history: int,
+    ) -> None:
+        self._model, self._replay, self._filter = model, replay, filter_
+        self._stepper = Stepper(frames.env, frames.rows)
+        self._follower = Follower(model, history)
+        self._followed: Followed | None = None
+
+    @property
+    def acting(self) -> BoolArray:
+        """Where an action is taken next, bool (num,); elsewhere the environment resets."""
+        return self._stepper.acting
+
+    @property
+    def followed(self) -> Followed:
+        """Beliefs and histories of all environments."""
+        assert self._followed is not None  # noqa: S101 - begin comes first
+        return self._followed
+
+    @property
+    def vectors(self) -> FloatArray:
+        """Vectors beside the latest frames, float32 (num, V)."""
+        rows: AnyArray = self._stepper.observations
+        latest: FloatArray = rows[VECTORS]
+        return latest
+
+    def begin(self, seed: int | None) -> None:
+        """Begin episodes everywhere; from a seed, the i-th environment starts from seed + i."""
+        self._stepper.begin(seed)
+        self._begin_episodes()
+
+    def step(self, actions: AnyArray) -> list[Played]:
+        """Take an action in every environment, (num, ...), and keep what came of it."""
+        acted = self._stepper.acting
+        played = self._stepper.step(actions)
+        reached = self._stepper.observations.copy()
+        for each in played:
+            reached[each.number] = each.next_observation
+        spec = self._model.action_spec
+        stored = spec.flatten_batch(actions)
+        taken = torch.from_numpy(spec.encode(stored)).to(self._model.device)
+        self._move(acted, self._follower.step(self.followed, taken, self._see(reached)))
+        rows = [
+            self._replay.step(
+                each.number,
+                stored[each.number],
+                each.reward,
+                each.next_observation[FRAME],
+                each.next_observation[VECTORS],
+                terminated=each.terminated,
+                ended=each.ended is not None,
+            )
+            for each in played
+        ]
+        self._keep(np.array(rows, int), acted)
+        return played
+
+    def restart(self) -> None:
+        """Begin the episodes that follow those which ended."""
+        self._stepper.restart()
+        self._begin_episodes()
+
+    def _begin_episodes(self) -> None:
+        begun, shown = self._stepper.begun, self._stepper.observations
+        if not begun.any():
+            return
+        self._move(begun, self._follower.begin(self._see(shown)))
+        rows = [
+            self._replay.begin(int(lane), shown[lane][FRAME], shown[lane][VECTORS])
+            for lane in np.flatnonzero(begun)
+        ]
+        self._keep(np.array(rows, int), begun)
+
+    def _see(self, rows: AnyArray) -> Seen:
+        frames = torch.from_numpy(np.ascontiguousarray(rows[FRAME])).to(self._model.device)
+        vectors = self._model.prepare_vectors(rows[VECTORS])
+        return Seen(frames, vectors, self._filter.noise(len(rows)))
+
+    def _move(self, mask: BoolArray, followed: Followed) -> None:
+        if not mask.all():
+            followed = followed.where(self._on_device(mask), self.followed)
+        self._followed = followed
+
+    def _keep(self, rows: IntArray, mask: BoolArray) -> None:
+        chosen = self._on_device(mask)
+        beliefs = map_belief(lambda tensor: tensor[chosen], self.followed.belief)
+        self._replay.keep(rows, self.followed.features[chosen], beliefs)
+
+    def _on_device(self, mask: BoolArray) -> Tensor:
+        return torch.from_numpy(mask).to(self._model.device)

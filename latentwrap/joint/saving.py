@@ -1,0 +1,120 @@
+"""A run of SLAC on disk: what it takes to act, and what it takes to go on learning."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from latentwrap import storage
+from latentwrap._version import __version__
+from latentwrap.agents.config import SACConfig
+from latentwrap.agents.runs import model_path_of
+from latentwrap.datasets import DatasetInfo
+from latentwrap.errors import CheckpointError
+from latentwrap.joint.config import JointConfig
+from latentwrap.models import LatentModel, describe_model, rebuild_model, save_model
+from latentwrap.optimizers import under
+from latentwrap.seeding import numpy_state, restore_numpy_state
+from latentwrap.training.recipes import stored_recipe
+
+if TYPE_CHECKING:
+    from latentwrap.joint.slac import SLAC
+
+FORMAT = "latentwrap-slac"
+STATE, AGENT, REPLAY = "state.safetensors", "agent.safetensors", "replay"
+
+
+def save_policy(agent: SLAC, path: Path) -> None:
+    """Write the agent, and beside it the model that it acts on."""
+    training = {
+        "joint": True,
+        "recipe": agent.recipe.model_dump(mode="json"),
+        "steps": agent.updater.steps_done,
+        "env_steps": agent.num_timesteps,
+    }
+    fingerprint = save_model(model_path_of(path), agent.model, training=training)
+    usual = {name: getattr(agent.config, name) for name in SACConfig.model_fields}
+    document = agent.policy.describe(SACConfig(**usual))
+    document |= {"model_fingerprint": fingerprint, "num_timesteps": agent.num_timesteps}
+    if agent.view.with_history:
+        document["history"] = agent.config.history
+    storage.save(path, agent.learner.state(), document)
+
+
+def save_state(agent: SLAC, folder: Path) -> None:
+    """Write everything that `load_state` needs; a save that is cut off leaves the one before."""
+    folder.mkdir(parents=True, exist_ok=True)
+    listed = agent.store_in(folder / REPLAY).save(agent.replay)
+    parts = {
+        "updater": agent.updater.state(),
+        "learner": agent.learner.state(),
+        "filter": {"noise": agent.filter.generator.get_state()},
+    }
+    tensors = {f"{part}.{name}": t for part, held in parts.items() for name, t in held.items()}
+    document = {
+        "format": FORMAT,
+        "latentwrap": __version__,
+        "model": describe_model(agent.model),
+        "recipe": agent.recipe.model_dump(mode="json"),
+        "config": agent.config.model_dump(mode="json"),
+        "is_new": agent.is_new,
+        "frozen": agent.frozen,
+        "ready": agent.ready,
+        "owed": agent.owed,
+        "num_timesteps": agent.num_timesteps,
+        "updates": agent.updater.steps_done,
+        "draws": numpy_state(agent.replay.generator),
+        "replay": listed,
+    }
+    storage.save(folder / STATE, tensors, document)
+
+
+class SavedState:
+    """What `save_state` wrote.
+
+    Args:
+        folder: of the run.
+
+    Raises:
+        CheckpointError: it is missing, foreign or damaged.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._stored = storage.load(folder / STATE, file_format=FORMAT, what="state")
+        document = self._stored.document
+        try:
+            self.config = JointConfig.parse(document["config"])
+            self.recipe = stored_recipe(document["recipe"])
+            self.frozen = bool(document["frozen"])
+            self.model: LatentModel = rebuild_model(document["model"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise CheckpointError(
+                f"The state in {folder} is not of this version of latentwrap: {error}."
+            ) from None
+
+    def restore(self, agent: SLAC) -> None:
+        """Put an agent that was made with the same model and options into the saved state."""
+        document, tensors = self._stored.document, self._stored.tensors
+        agent.updater.restore(under("updater.", tensors), int(document["updates"]))
+        agent.learner.restore(under("learner.", tensors))
+        agent.filter.generator.set_state(tensors["filter.noise"])
+        agent.num_timesteps = int(document["num_timesteps"])
+        agent.is_new, agent.ready = bool(document["is_new"]), bool(document["ready"])
+        agent.owed = float(document["owed"])
+        restore_numpy_state(agent.replay.generator, document["draws"])
+        agent.store_in(self._folder / REPLAY).load(agent.replay, document["replay"])
+        agent.filter.refresh_all()
+
+
+def replay_info(agent: SLAC) -> DatasetInfo:
+    """What the episodes of an agent are of."""
+    spec = agent.frames.env.spec
+    return DatasetInfo(
+        env_id="unnamed" if spec is None else spec.id,
+        action=agent.model.action_spec,
+        frame=agent.frames.frame,
+        frame_skip=agent.frames.frame_skip,
+        provenance={"policy": "slac"},
+        vectors=agent.frames.vectors,
+    )

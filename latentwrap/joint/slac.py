@@ -1,0 +1,339 @@
+"""Stochastic latent actor-critic (Lee et al. 2020, arXiv:1907.00953): model and agent together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from torch import Tensor
+
+from latentwrap.actions import ActionSpec
+from latentwrap.agents.callbacks import Callback, Callbacks
+from latentwrap.agents.kinds import kind_of
+from latentwrap.agents.learner import Learner
+from latentwrap.agents.policy import Policy
+from latentwrap.agents.spaces import checked_actions
+from latentwrap.datasets import Dataset
+from latentwrap.devices import keep_freed_memory, resolve_device
+from latentwrap.errors import ConfigError
+from latentwrap.interrupts import InterruptFlag
+from latentwrap.joint.beliefs import ReplayFilter
+from latentwrap.joint.config import JointConfig
+from latentwrap.joint.experience import Experience
+from latentwrap.joint.saving import AGENT, SavedState, replay_info, save_policy, save_state
+from latentwrap.joint.sequences import SequenceReplay, SequenceSpec
+from latentwrap.joint.store import ReplayStore, add_episodes
+from latentwrap.joint.updates import JointUpdates
+from latentwrap.joint.view import AgentView
+from latentwrap.models import LatentModel, build_model, load_model
+from latentwrap.progress import bar
+from latentwrap.seeding import child_seeds, torch_generator
+from latentwrap.training.recipes import Recipe, make_recipe, stored_recipe
+from latentwrap.training.statistics import check_dataset
+from latentwrap.training.updater import ModelUpdater
+from latentwrap.types import FloatArray
+from latentwrap.wrappers import LatentObservation
+from latentwrap.wrappers.frame_envs import Environment, FrameEnvironment, observe_frames
+from latentwrap.wrappers.history import HistoryObservation
+
+
+class SLAC:
+    """Learns a latent model of pixels and a policy on its latents from one replay.
+
+    It acts at random at first, lets the model learn from that, and then updates model and agent
+    after every step. The critics see the latent, the actor the latent too or, as published, the
+    features of the latest frames and the actions between them.
+
+    Args:
+        env: a single environment with pixels, as of `LatentObservation`, or a
+            `gymnasium.vector.VectorEnv` in any autoreset mode whose environments observe
+            `latentwrap.RenderFrame`; with Discrete or finite Box actions.
+        model: a checkpoint or a model to start from; `None` begins with a new one.
+        frozen: the model does not learn; latents are then computed once.
+        preset, kind, model_options: of a new model and of how it learns, as of
+            `latentwrap.training.pretrain`; of a model to start from, only how it learns.
+        recipe: all of these at once.
+        seed: of weights, noise, replay, random actions and the first reset; `None` draws one.
+        device: `auto`, `cpu` or `cuda`.
+        config: hyperparameters; `None` takes the defaults.
+        overrides: fields of `JointConfig` by name.
+
+    Attributes:
+        model: the latent model.
+        policy: chooses the actions for what `watch` observes.
+        num_timesteps: environment steps so far, those of all environments together.
+        interrupted: whether Ctrl-C ended the latest `learn`.
+
+    Raises:
+        EnvironmentMismatch: no frames, other actions, or others than the model was trained on.
+        ConfigError: an unknown or invalid hyperparameter.
+
+    Example:
+        >>> import gymnasium, latentwrap
+        >>> env = gymnasium.make("latentwrap/PixelPendulum-v0")
+        >>> agent = latentwrap.SLAC(env, seed=0).learn(15_000)  # doctest: +SKIP
+        >>> agent.save("runs/pendulum")  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        env: Environment,
+        model: str | Path | LatentModel | None = None,
+        *,
+        frozen: bool = False,
+        preset: str = "fast",
+        kind: str | None = None,
+        model_options: Mapping[str, Any] | None = None,
+        recipe: Recipe | None = None,
+        seed: int | None = None,
+        device: str = "auto",
+        config: JointConfig | None = None,
+        **overrides: Any,
+    ) -> None:
+        if frozen and model is None:
+            raise ConfigError("A frozen model must have learned before: name a checkpoint.")
+        self.config = (config or JointConfig()).replace(**overrides)
+        seeds = child_seeds(seed, 7)
+        where = resolve_device(device)
+        if where.type == "cpu":
+            keep_freed_memory()
+        start = load_model(model) if isinstance(model, str | Path) else model
+        self.frames = observe_frames(env, start)
+        self.action_space = checked_actions(self.frames.env)
+        self.recipe = recipe or _recipe(start, preset, kind, model_options or {})
+        self.is_new = start is None
+        self.model = (start or _new_model(self.frames, self.recipe, seeds[0])).to(where)
+        self.frozen = frozen
+        self.model.requires_grad_(requires_grad=not frozen)
+        self.updater = ModelUpdater(self.model, self.recipe.training, seed=seeds[1])
+        self.replay = self._make_replay(seeds[2])
+        self.filter = ReplayFilter(
+            self.model,
+            self.replay,
+            sample=self.config.sample_latents,
+            noise=torch_generator(seeds[3]),
+        )
+        self.view = AgentView(self.model, self.config)
+        self._kind = kind_of(self.action_space)
+        self.learner = Learner(
+            self._kind, self.view.sight, self.config, device=where, seed=seeds[4]
+        )
+        self.policy = Policy(
+            self.learner.actor,
+            self._kind,
+            self.view.actor_space,
+            self.action_space,
+            noise=self.learner.noise,
+            device=where,
+        )
+        self.updates = JointUpdates(
+            self.model,
+            self.updater,
+            self.recipe.training,
+            self.replay,
+            self.filter,
+            self.view,
+            self.learner,
+            self.config,
+        )
+        self._experience = Experience(
+            self.frames, self.model, self.replay, self.filter, history=self.config.history
+        )
+        self.action_space.seed(seeds[5])
+        self._reset_seed = seeds[6]
+        self.num_timesteps = 0
+        self.interrupted = False
+        self.ready = frozen
+        self._store: ReplayStore | None = None
+        self.owed = 0.0
+
+    def learn(
+        self,
+        total_timesteps: int,
+        *,
+        callback: Callback | Sequence[Callback] | None = None,
+        progress_bar: bool = False,
+    ) -> SLAC:
+        """Learn for some more environment steps; Ctrl-C ends after the step in progress.
+
+        Args:
+            total_timesteps: steps to take now, rounded up to whole steps of all environments.
+            callback: one or several.
+            progress_bar: draw one on standard error.
+        """
+        callbacks = Callbacks(callback, show_progress=progress_bar)
+        goal = self.num_timesteps + total_timesteps
+        callbacks.on_start(self, goal)
+        try:
+            with InterruptFlag() as interrupt:
+                self._interact(goal, callbacks, interrupt, show=progress_bar)
+            self.interrupted = interrupt.raised
+        finally:
+            callbacks.on_end(self)
+        return self
+
+    def watch(self, env: gym.Env[Any, Any]) -> LatentObservation | HistoryObservation:
+        """Observe what the actor sees in an environment of its own, by the model as it is then.
+
+        Args:
+            env: a single environment like the one that it learns in.
+        """
+        if self.view.with_history:
+            return HistoryObservation(env, self.model, length=self.config.history)
+        return LatentObservation(env, self.model)
+
+    def remember(self, dataset: Dataset) -> None:
+        """Put the episodes of a dataset into the replay, as if they had been played.
+
+        Args:
+            dataset: of the same frames, actions and frame skip, with rewards.
+
+        Raises:
+            DatasetError: it does not fit the model, or has no rewards.
+        """
+        check_dataset(self.model, dataset)
+        add_episodes(self.replay, dataset)
+        self.filter.refresh_all()
+
+    def save(self, path: str | Path) -> None:
+        """Write all that it takes to act and to go on learning into a folder.
+
+        `agent.safetensors` is the policy and `agent-model.safetensors` the model, a checkpoint for
+        every wrapper; `replay/` holds the frames as datasets, and grows by what is new.
+
+        Args:
+            path: of the folder; made.
+        """
+        save_state(self, Path(path))
+        self.save_policy(Path(path) / AGENT)
+
+    def save_policy(self, path: str | Path) -> None:
+        """Write what it takes to act: the agent, and the model as `<name>-model.safetensors`."""
+        save_policy(self, Path(path))
+
+    @classmethod
+    def load(cls, path: str | Path, env: Environment, *, device: str = "auto") -> SLAC:
+        """Go on with what `save` wrote; nothing is unpickled, and episodes start anew.
+
+        Args:
+            path: the folder.
+            env: like the one that it learned in.
+            device: `auto`, `cpu` or `cuda`.
+
+        Raises:
+            CheckpointError: missing, foreign or damaged files.
+            EnvironmentMismatch: the environment is unlike the one that it learned in.
+        """
+        saved = SavedState(Path(path))
+        agent = cls(
+            env,
+            saved.model,
+            frozen=saved.frozen,
+            recipe=saved.recipe,
+            seed=0,
+            device=device,
+            config=saved.config,
+        )
+        saved.restore(agent)
+        return agent
+
+    def store_in(self, folder: Path) -> ReplayStore:
+        """Where the frames are saved; another folder begins anew."""
+        if self._store is None or self._store.folder != folder:
+            self._store = ReplayStore(folder, replay_info(self))
+        return self._store
+
+    def _interact(
+        self, goal: int, callbacks: Callbacks, interrupt: InterruptFlag, *, show: bool
+    ) -> None:
+        """Act, keep, update, until the goal."""
+        experience = self._experience
+        experience.begin(int(self._reset_seed) if self.num_timesteps == 0 else None)
+        wanted = True
+        while wanted and self.num_timesteps < goal and not interrupt.raised:
+            played = experience.step(self._kind.to_actions(self._explore()))
+            for each in played:
+                self.num_timesteps += 1
+                if self.num_timesteps >= self.config.learning_starts:
+                    self._update(callbacks, interrupt, show=show)
+                if each.ended is not None:
+                    callbacks.on_episode(self, each.ended)
+                wanted &= callbacks.on_step(self)
+            experience.restart()
+
+    def _explore(self) -> FloatArray:
+        """Actions as the learner has them: random at first, then from the policy."""
+        acting = np.flatnonzero(self._experience.acting)  # the others reset, and draw no noise
+        rows = np.zeros((len(self._experience.acting), self._kind.size), np.float32)
+        if self.num_timesteps < self.config.learning_starts:
+            for number in acting:
+                rows[number] = self._kind.to_row(self.action_space.sample())
+        elif len(acting):
+            belief, history = self._experience.followed
+            seen = self.view.observe(belief, self._experience.vectors, history)
+            chosen = seen[acting][:, self.view.sight.actor]
+            rows[acting] = self.policy.choose(chosen, deterministic=False)
+        return rows
+
+    def _update(self, callbacks: Callbacks, interrupt: InterruptFlag, *, show: bool) -> None:
+        if not self.ready and not self._prepare(interrupt, show=show):
+            return
+        metrics: dict[str, Tensor] = {}
+        if not self.frozen:
+            self.owed += self.config.model_updates
+            while self.owed >= 1:
+                self.owed -= 1
+                metrics |= self.updates.update_model()
+            if self.num_timesteps % self.config.rescale_every == 0:
+                self.updates.rescale()
+        for _ in range(self.config.gradient_steps):
+            metrics |= self.updates.update_agent()
+            callbacks.on_update(self, metrics)
+
+    def _prepare(self, interrupt: InterruptFlag, *, show: bool) -> bool:
+        """Let the model learn from random experience; whether that is done."""
+        if self.is_new and not self.updater.steps_done:
+            self.updates.show_data()
+        total = self.config.initial_model_updates
+        with bar("Learning the model", total, show=show and bool(total)) as progress:
+            while self.updater.steps_done < total and not interrupt.raised:
+                self.updates.update_model()
+                progress.move_to(self.updater.steps_done)
+        if self.updater.steps_done < total:
+            return False
+        self.filter.refresh_all()
+        self.updates.rescale()
+        self.ready = True
+        return True
+
+    def _make_replay(self, seed: int) -> SequenceReplay:
+        spec = SequenceSpec(self.frames.frame, self.model.action_spec, self.frames.vectors.size)
+        return SequenceReplay(self.config.buffer_size, spec, lanes=self.frames.num, seed=seed)
+
+
+def _recipe(
+    start: LatentModel | None, preset: str, kind: str | None, options: Mapping[str, Any]
+) -> Recipe:
+    """How the model learns: a checkpoint as it did before, but for what is named."""
+    if start is None:
+        return make_recipe(preset, options, kind=kind)
+    known = {} if start.checkpoint is None else start.checkpoint.document["training"]
+    if "recipe" not in known:
+        return make_recipe(preset, options, kind=start.kind)
+    before = stored_recipe(known["recipe"])
+    return before.model_copy(update={"training": before.training.replace(**options)})
+
+
+def _new_model(frames: FrameEnvironment, recipe: Recipe, seed: int) -> LatentModel:
+    return build_model(
+        recipe.kind,
+        recipe.model.model_dump(),
+        frame_spec=frames.frame,
+        action_spec=ActionSpec(frames.action_space),
+        frame_skip=frames.frame_skip,
+        vector_spec=frames.vectors,
+        generator=torch_generator(seed),
+    )

@@ -1,0 +1,141 @@
+"""The frames of a replay on disk, as datasets that grow by a file at every save."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from latentwrap.datasets import Dataset, DatasetInfo, DatasetWriter, Episode, join_vectors
+from latentwrap.errors import CheckpointError, DatasetError
+from latentwrap.files import remove
+from latentwrap.joint.sequences import SequenceReplay, Stretch
+from latentwrap.types import FloatArray, IntArray
+from latentwrap.vectors import VectorSpec
+
+_OPEN = "open.h5"
+
+
+class ReplayStore:
+    """Writes the episodes of a replay, each once, into a folder of datasets.
+
+    What was written stays as it is; a save adds a file with the episodes that ended since. Those
+    that go on are written anew each time. What counts is what the list of `save` names: a file that
+    a killed process left is written over.
+
+    Args:
+        folder: made by the first save.
+        info: what the episodes are of.
+
+    Attributes:
+        folder: as given.
+    """
+
+    def __init__(self, folder: Path, info: DatasetInfo) -> None:
+        self.folder, self._info = folder, info
+        self._listed: list[dict[str, Any]] = []
+        self._marks: IntArray | None = None
+
+    def save(self, replay: SequenceReplay) -> list[dict[str, Any]]:
+        """Write what is new; returns names and transitions of all files that matter, in order."""
+        if self._marks is None:
+            self._marks = np.zeros(replay.lanes, int)
+        episodes = replay.episodes()
+        ended = [e for e in episodes if not e.open and e.begun >= self._marks[e.lane]]
+        if ended:
+            number = 1 + max((int(each["number"]) for each in self._listed), default=-1)
+            self._write(f"{number:06}.h5", replay, ended)
+            self._listed.append({
+                "name": f"{number:06}.h5",
+                "number": number,
+                "transitions": sum(len(each.rows) - 1 for each in ended),
+            })  # fmt: skip
+            for each in ended:
+                self._marks[each.lane] = each.begun + len(each.rows)
+        going_on = [each for each in episodes if each.open]
+        listed = [*self._drop_forgotten(replay.capacity)]
+        if going_on:
+            self._write(_OPEN, replay, going_on)
+            listed.append({"name": _OPEN})
+        return listed
+
+    def load(self, replay: SequenceReplay, listed: Sequence[Mapping[str, Any]]) -> None:
+        """Put the episodes of the files that `save` named into a replay.
+
+        Raises:
+            CheckpointError: one of them is gone or damaged.
+        """
+        for each in listed:
+            if each["name"] == _OPEN:
+                self._marks = replay.kept.copy()  # these are yet to be written for good
+            else:
+                self._listed.append(dict(each))
+            path = self.folder / str(each["name"])
+            try:
+                add_episodes(replay, Dataset(path))
+            except (DatasetError, OSError) as error:
+                raise CheckpointError(
+                    f"The replay cannot be read ({str(error).rstrip('.')}): put the file back, or "
+                    "begin the run anew."
+                ) from None
+        if self._marks is None:
+            self._marks = replay.kept.copy()
+
+    def _write(self, name: str, replay: SequenceReplay, episodes: Sequence[Stretch]) -> None:
+        with DatasetWriter(self.folder / name, self._info, force=True) as writer:
+            for each in episodes:
+                writer.add(read_episode(replay, each.rows, self._info.vectors))
+
+    def _drop_forgotten(self, capacity: int) -> list[dict[str, Any]]:
+        """Remove files whose every transition the replay has overwritten."""
+        total = sum(int(each["transitions"]) for each in self._listed)
+        while self._listed and total - int(self._listed[0]["transitions"]) >= capacity:
+            forgotten = self._listed.pop(0)
+            total -= int(forgotten["transitions"])
+            remove(self.folder / str(forgotten["name"]))
+        return self._listed
+
+
+def read_episode(replay: SequenceReplay, rows: IntArray, vectors: VectorSpec) -> Episode:
+    """Rows of the replay as an episode."""
+    joined, taken = replay.vectors(rows), rows[:-1]
+    terminated = bool(replay.terminated(taken)[-1])
+    return Episode(
+        frames=replay.frames(rows),
+        actions=replay.stored_actions(taken),
+        rewards=replay.rewards(taken),
+        terminated=terminated,
+        truncated=not terminated,
+        vectors={name: joined[:, where] for name, where in vectors.slices.items()},
+    )
+
+
+def add_episodes(replay: SequenceReplay, dataset: Dataset) -> None:
+    """Put the episodes of a dataset into a replay, where it has kept the least."""
+    for number in range(dataset.num_episodes):
+        episode = dataset.episode(number)
+        if episode.rewards is None:
+            raise DatasetError(
+                f"An agent learns from rewards, {dataset.name} has none: leave it out."
+            )
+        vectors = _vectors(episode, dataset.info.vectors)
+        lane = replay.emptiest_lane()
+        replay.begin(lane, episode.frames[0], vectors[0])
+        last = len(episode.actions) - 1
+        for t, action in enumerate(episode.actions):
+            replay.step(
+                lane,
+                action,
+                float(episode.rewards[t]),
+                episode.frames[t + 1],
+                vectors[t + 1],
+                terminated=episode.terminated and t == last,
+                ended=t == last,
+            )
+
+
+def _vectors(episode: Episode, spec: VectorSpec) -> FloatArray:
+    joined = join_vectors(episode, spec)
+    return np.zeros((len(episode.frames), 0), np.float32) if joined is None else joined

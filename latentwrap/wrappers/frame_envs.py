@@ -1,0 +1,134 @@
+"""Environments that observe frames, for whoever filters or keeps those."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.vector import VectorEnv
+
+from latentwrap.envs.frames import FRAME, VECTORS, FrameSkip, RenderFrame, frame_options
+from latentwrap.errors import EnvironmentMismatch
+from latentwrap.models import LatentModel
+from latentwrap.pixels import FrameSpec
+from latentwrap.types import AnyArray
+from latentwrap.vectors import VectorSpec
+from latentwrap.wrappers.workers import (
+    GymnasiumWorkers,
+    OneEnvironment,
+    made_frames,
+    refuse_latents,
+    repeated,
+)
+
+Environment: TypeAlias = gym.Env[Any, Any] | VectorEnv[Any, Any, Any]
+"""A single environment, or a vector of them."""
+
+
+@dataclass(frozen=True)
+class FrameEnvironment:
+    """An environment, single or a vector, that observes frames.
+
+    Attributes:
+        env: it.
+        frame, vectors: what it observes.
+        frame_skip: how often it repeats an action.
+    """
+
+    env: Environment
+    frame: FrameSpec
+    vectors: VectorSpec
+    frame_skip: int
+
+    @property
+    def num(self) -> int:
+        """How many environments there are."""
+        return self.env.num_envs if isinstance(self.env, VectorEnv) else 1
+
+    @property
+    def action_space(self) -> gym.Space[Any]:
+        """Of one environment."""
+        return action_space_of(self.env)
+
+    def rows(self, observations: Any) -> AnyArray:
+        """Observations as a structured array (num,) of `frame` and `vectors`."""
+        batched = observations if isinstance(observations, dict) else {FRAME: observations}
+        if self.vectors.names and isinstance(observations, list):
+            names = (FRAME, VECTORS)
+            batched = {name: [each[name] for each in observations] for name in names}
+        rows = np.zeros(len(batched[FRAME]), self.dtype)
+        for name, column in batched.items():
+            rows[name] = column
+        return rows
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of a row."""
+        vectors = (VECTORS, np.float32, (self.vectors.size,))
+        return np.dtype([(FRAME, np.uint8, self.frame.shape), vectors])
+
+
+def observe_frames(env: Environment, model: LatentModel | None) -> FrameEnvironment:
+    """See that an environment observes frames, those of a model if there is one.
+
+    Args:
+        env: a single environment is wrapped in `RenderFrame` (and `FrameSkip`), unless it is
+            already; the workers of a vector must be.
+        model: says what frames it was trained on; `None` takes frames of the usual size.
+
+    Raises:
+        EnvironmentMismatch: it observes no frames, or others than the model was trained on.
+    """
+    if isinstance(env, VectorEnv):
+        workers: Any = GymnasiumWorkers(env)
+    else:
+        workers = OneEnvironment(env)
+        refuse_latents(workers)
+        if made_frames(workers) is None:
+            env = _rendered(env, model)
+            workers = OneEnvironment(env)
+    refuse_latents(workers)
+    made = made_frames(workers)
+    if made is None:
+        raise EnvironmentMismatch(
+            "SLAC requires environments that observe frames: wrap each of the vector in "
+            "latentwrap.RenderFrame where it runs, as with make_vec(..., wrappers=[RenderFrame])."
+        )
+    skip = repeated(workers)[0]
+    if model is not None:
+        _check_fits(model, made.frames, made.vectors, skip, env)
+    return FrameEnvironment(env, made.frames, made.vectors, skip)
+
+
+def _rendered(env: gym.Env[Any, Any], model: LatentModel | None) -> RenderFrame:
+    if model is None:
+        return RenderFrame(env)
+    (inside,) = repeated(OneEnvironment(env))
+    if inside == 1 < model.frame_skip:
+        env = FrameSkip(env, model.frame_skip)
+    options = frame_options(model.frame_spec)
+    return RenderFrame(env, **options, vector_keys=model.vector_spec.names)
+
+
+def _check_fits(
+    model: LatentModel, frame: FrameSpec, vectors: VectorSpec, skip: int, env: Environment
+) -> None:
+    def require(name: str, expected: Any, found: Any) -> None:
+        if expected != found:
+            raise EnvironmentMismatch(
+                f"The model expects {name} {expected}, the environment gives {found}: make it "
+                "give those, or begin with another model."
+            )
+
+    require("frames of shape", model.frame_spec.shape, frame.shape)
+    require("cameras", model.frame_spec.names, frame.names)
+    require("the vectors", model.vector_spec.names, vectors.names)
+    require("actions that are repeated so often:", model.frame_skip, skip)
+    model.action_spec.check_environment(action_space_of(env))
+
+
+def action_space_of(env: Environment) -> gym.Space[Any]:
+    """The action space of one environment."""
+    return env.single_action_space if isinstance(env, VectorEnv) else env.action_space

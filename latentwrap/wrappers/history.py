@@ -1,0 +1,106 @@
+"""What the actor of SLAC sees, as published: the latest features and actions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+from gymnasium import spaces
+from gymnasium.utils import RecordConstructorArgs
+
+from latentwrap.envs.frames import FRAME, VECTORS
+from latentwrap.models import LatentModel, load_model
+from latentwrap.types import AnyArray, FloatArray, Frame
+from latentwrap.wrappers.following import Followed, Follower, Seen
+from latentwrap.wrappers.frame_envs import observe_frames
+
+
+class HistoryObservation(gym.Wrapper[FloatArray, Any, Any, Any], RecordConstructorArgs):
+    """Observes the features of the latest frames and the actions between them.
+
+    That is what the published actor of SLAC (Lee et al. 2020, arXiv:1907.00953) sees. At the start
+    of an episode its first frame and zero actions stand for what was not yet. Vectors of the
+    environment, standardised, come before them.
+
+    Args:
+        env: a single environment, as of `LatentObservation`.
+        ckpt: path of a checkpoint, or a loaded model.
+        length: frames in the history.
+        device: `cpu`, `cuda` or `auto`.
+
+    Raises:
+        CheckpointError: the checkpoint is missing, foreign or damaged.
+        EnvironmentMismatch: the environment does not fit it.
+
+    Example:
+        >>> import gymnasium, latentwrap
+        >>> env = gymnasium.make("latentwrap/PixelPendulum-v0")
+        >>> env = HistoryObservation(env, "pendulum.safetensors")  # doctest: +SKIP
+        >>> env.observation_space.shape  # 8 · 128 features and 7 actions  # doctest: +SKIP
+        (1031,)
+    """
+
+    def __init__(
+        self,
+        env: gym.Env[Any, Any],
+        ckpt: str | Path | LatentModel,
+        *,
+        length: int = 8,
+        device: str = "cpu",
+    ) -> None:
+        recorded = None if isinstance(ckpt, LatentModel) else str(Path(ckpt).resolve())
+        RecordConstructorArgs.__init__(self, ckpt=recorded, length=length, device=device)
+        self.model = ckpt if isinstance(ckpt, LatentModel) else load_model(ckpt, device=device)
+        self._frames = observe_frames(env, self.model)
+        assert isinstance(self._frames.env, gym.Env)  # noqa: S101 - what went in came out
+        super().__init__(self._frames.env)
+        self._follower = Follower(self.model, length)
+        self._followed: Followed | None = None
+        self._row: AnyArray = np.zeros(1, self._frames.dtype)
+        size = length * self.model.seen_size + (length - 1) * self.model.action_spec.size
+        size += self.model.vector_spec.size
+        self.observation_space = spaces.Box(-np.inf, np.inf, (size,), np.float32)
+
+    @property
+    def model_fingerprint(self) -> str | None:
+        """Identifies the model, so that an agent trained on another one is refused."""
+        return self.model.fingerprint
+
+    @property
+    def frame(self) -> Frame:
+        """The latest frame that the model saw, uint8 (H, W, C)."""
+        latest: Frame = self._row[0][FRAME]
+        return latest
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[FloatArray, dict[str, Any]]:
+        """Start an episode and a history."""
+        observation, info = self.env.reset(seed=seed, options=options)
+        self._followed = self._follower.begin(self._see(observation))
+        return self._observe(), info
+
+    def step(self, action: Any) -> tuple[FloatArray, float, bool, bool, dict[str, Any]]:
+        """Take an action and see the frame that follows."""
+        observation, reward, terminated, truncated, info = self.env.step(action)
+        spec = self.model.action_spec
+        encoded = spec.encode(spec.flatten_batch(np.asarray(action)[None]))
+        taken = torch.from_numpy(encoded).to(self.model.device)
+        assert self._followed is not None  # noqa: S101 - Gymnasium demands a reset before
+        self._followed = self._follower.step(self._followed, taken, self._see(observation))
+        return self._observe(), float(reward), terminated, truncated, info
+
+    def _see(self, observation: Any) -> Seen:
+        self._row = self._frames.rows([observation])
+        frames = torch.from_numpy(self._row[FRAME]).to(self.model.device)
+        return Seen(frames, self.model.prepare_vectors(self._row[VECTORS]), None)
+
+    def _observe(self) -> FloatArray:
+        assert self._followed is not None  # noqa: S101 - both callers have just set it
+        history = self._followed.history.joined()[0].cpu().numpy()
+        normalizer, vectors = self.model.vector_normalizer, self._row[VECTORS][0]
+        scaled = vectors if normalizer is None else normalizer.normalize(vectors)
+        return np.concatenate([scaled, history])
