@@ -28,6 +28,7 @@ from latentwrap.agents import (
     RandomAgent,
     evaluate_policy,
 )
+from latentwrap.agents.callbacks import LearningAgent
 from latentwrap.agents.experience import remember_dataset
 from latentwrap.datasets import Dataset, collect
 from latentwrap.envs.making import find_spec, make_env
@@ -44,7 +45,7 @@ TASKS = {
 EVALUATION_SEED = 20_000  # of the first episode of every evaluation, whatever method and seed
 RANDOM_EPISODES = 50
 STACKED = 3
-PRETRAINED = {"learning_starts": 100, "initial_model_updates": 0}
+PRETRAINED: Mapping[str, Any] = {"learning_starts": 100, "initial_model_updates": 0}
 """Of SLAC where the model has learned from random steps before; as many as SAC starts with."""
 
 FOREVER = 10**9  # steps; the watch ends learning
@@ -171,7 +172,7 @@ def _learn_joint(plan: Plan, *, data: Dataset | None = None, model: Path | None 
     clock = plan.watch.clock
     with clock.paused():  # which starts it where nothing was done before
         env, other = make_frames(plan.task), make_frames(plan.task)
-        options = {} if model is None else PRETRAINED
+        options: Mapping[str, Any] = {} if model is None else PRETRAINED
         agent = SLAC(env, model=model, seed=plan.seed, device="cpu", **options)
         watched = agent.watch(other)
     with closing(env), closing(other):
@@ -189,7 +190,7 @@ class _Ask(Callback):
     ) -> None:
         self._watch, self._evaluate, self._offset = watch, evaluate, offset
 
-    def on_step(self, agent: SAC) -> bool:
+    def on_step(self, agent: LearningAgent) -> bool:
         """Evaluate when it is time."""
         return self._watch.step(self._offset + agent.num_timesteps, self._evaluate)
 

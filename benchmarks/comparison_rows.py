@@ -192,8 +192,11 @@ def _parsed(document: dict[str, Any]) -> Row:
     return Row(
         document["task"],
         document["method"],
-        *(int(document[name]) for name in ("seed", "threads")),
+        int(document["seed"]),
+        int(document["threads"]),
         float(document["learning_seconds"]),
-        *(int(document[name]) for name in ("env_steps", "agent_steps")),
-        *(float(document[name]) for name in ("return_mean", "return_std")),
+        int(document["env_steps"]),
+        int(document["agent_steps"]),
+        float(document["return_mean"]),
+        float(document["return_std"]),
     )

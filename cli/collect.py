@@ -6,7 +6,7 @@ import math
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -16,9 +16,9 @@ from latentwrap.cli.common import (
     Report,
     Verb,
     device_option,
-    frame_options,
-    observation_options,
+    making_options,
     output_option,
+    parse_making,
     run_options,
     seed_option,
     verb_options,
@@ -56,29 +56,7 @@ if TYPE_CHECKING:
 @click.option(
     "--deterministic", is_flag=True, help="agent:RUN and sb3:FILE act with the mean, no sample."
 )
-@click.option(
-    "--frame-skip",
-    type=click.IntRange(min=1),
-    default=1,
-    show_default=True,
-    help="How often each action is repeated.",
-)
-@frame_options
-@observation_options
-@click.option(
-    "--rendering",
-    type=click.Choice(["fast", "full"]),
-    default="fast",
-    show_default=True,
-    help="What MuJoCo renders; fast: no multisampling, shadows and reflections.",
-)
-@click.option(
-    "--camera",
-    "cameras",
-    multiple=True,
-    metavar="NAME",
-    help="Camera that MuJoCo renders, or its number; repeated, side by side.",
-)
+@making_options
 @seed_option
 @device_option
 @run_options
@@ -96,19 +74,12 @@ def command(
     model: Path | None,
     epsilon: float,
     deterministic: bool,
-    frame_skip: int,
-    size: tuple[int, int],
-    grey: bool,
-    image_keys: tuple[str, ...],
-    vector_keys: tuple[str, ...],
-    layout: str | None,
-    rendering: str,
-    cameras: tuple[str, ...],
     seed: int,
     device: str,
     resume: bool,
     force: bool,
     as_json: bool,
+    **making: Any,
 ) -> None:
     """Run a policy in ENV_ID and write what it saw as a dataset.
 
@@ -132,19 +103,11 @@ def command(
         steps=steps,
         num_envs=num_envs,
         policy=_policy(policy, model, epsilon=epsilon, deterministic=deterministic, device=device),
-        frame_skip=frame_skip,
-        height=size[0],
-        width=size[1],
-        grey=grey,
-        image_keys=image_keys or None,
-        vector_keys=vector_keys,
-        layout=layout,
-        rendering=rendering,
-        cameras=cameras,
         seed=seed,
         resume=resume,
         force=force,
         show_progress=True,
+        **parse_making(making),
     )
     if result.interrupted:
         report.say("Interrupted: the file holds everything so far; --resume goes on.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -190,6 +190,59 @@ def observation_words(
     words = [word for key in image_keys for word in ("--image-key", key)]
     words += [word for key in vector_keys for word in ("--vector-key", key)]
     return [*words, "--layout", layout] if layout else words
+
+
+def making_options(function: F) -> F:
+    """Add what decides how the frames of an environment are made."""
+    for option in (
+        click.option(
+            "--camera",
+            "cameras",
+            multiple=True,
+            metavar="NAME",
+            help="Camera that MuJoCo renders, or its number; repeated, side by side.",
+        ),
+        click.option(
+            "--rendering",
+            type=click.Choice(["fast", "full"]),
+            default="fast",
+            show_default=True,
+            help="What MuJoCo renders; fast: no multisampling, shadows and reflections.",
+        ),
+        observation_options,
+        frame_options,
+        click.option(
+            "--frame-skip",
+            type=click.IntRange(min=1),
+            default=1,
+            show_default=True,
+            help="How often each action is repeated.",
+        ),
+    ):
+        function = option(function)
+    return function
+
+
+def parse_making(options: dict[str, Any]) -> dict[str, Any]:
+    """The values of `making_options` as arguments of `FrameEnvMaker`."""
+    height, width = options["size"]
+    kept = ("frame_skip", "grey", "vector_keys", "layout", "rendering", "cameras")
+    return {
+        "height": height,
+        "width": width,
+        "image_keys": options["image_keys"] or None,
+        **{name: options[name] for name in kept},
+    }
+
+
+def making_words(making: Mapping[str, Any]) -> list[str]:
+    """What to type to say the same by `making_options`."""
+    words = ["--size", f"{making['height']}x{making['width']}"]
+    words += ["--grey"] if making.get("grey") else []
+    words += ["--frame-skip", str(making["frame_skip"]), "--rendering", str(making["rendering"])]
+    words += [word for name in making.get("cameras") or () for word in ("--camera", str(name))]
+    keys = making.get("image_keys") or (), making.get("vector_keys") or ()
+    return words + observation_words(*keys, making.get("layout"))
 
 
 def parse_settings(config: Path | None, settings: tuple[str, ...]) -> dict[str, Any]:

@@ -201,7 +201,7 @@ class _Demo:
         return evaluate_random(PIXEL_PENDULUM, _EPISODES, seed=self.seed)
 
     def _draw(self, baseline: float) -> list[Path]:
-        from latentwrap.agents.runs import AgentRun
+        from latentwrap.agents.run_folder import AgentRun
         from latentwrap.datasets import Dataset
         from latentwrap.evaluation.pictures import draw_return_curve, reconstruction_strip
         from latentwrap.evaluation.video import record_video
@@ -223,8 +223,8 @@ class _Demo:
                 title="PixelPendulum: SAC on latents",
                 baseline=baseline,
             )
-            agent = run.load_agent(env, device=self.device)
-            record_video(video, agent, env, episodes=1, seed=self.seed, show_progress=True)
+            policy = run.load_policy(env, device=self.device)
+            record_video(video, policy, env, episodes=1, seed=self.seed, show_progress=True)
         except MissingExtra as error:
             self.report.say(str(error))
         finally:

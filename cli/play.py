@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,6 +14,7 @@ from latentwrap.cli.common import (
     Report,
     Verb,
     device_option,
+    making_words,
     output_option,
     path_argument,
     seed_option,
@@ -20,7 +22,7 @@ from latentwrap.cli.common import (
 )
 
 if TYPE_CHECKING:
-    from latentwrap.agents.runs import AgentRun
+    from latentwrap.agents.run_folder import AgentRun, JointCard
 
 
 @click.command("play", cls=Verb)
@@ -62,7 +64,7 @@ def command(
       latentwrap play runs/car --episodes 20
     """
     from latentwrap.agents.evaluate import evaluate_policy
-    from latentwrap.agents.runs import AgentRun
+    from latentwrap.agents.run_folder import AgentRun
     from latentwrap.evaluation.video import check_video, record_video
     from latentwrap.files import refuse_output
 
@@ -72,17 +74,17 @@ def command(
         refuse_output(video, force=force)
         check_video(video)
     agent_run = AgentRun(run)
-    with closing(agent_run.make_env(model=model, device=device)) as env:
-        agent = agent_run.load_agent(env, best=best, device=device)
-        result = evaluate_policy(agent, env, episodes, seed=seed, show_progress=True)
+    with closing(agent_run.make_env(model=model, best=best, device=device)) as env:
+        policy = agent_run.load_policy(env, best=best, device=device)
+        result = evaluate_policy(policy, env, episodes, seed=seed, show_progress=True)
         report.say(
             f"Return {result.mean:.1f} ± {result.std:.1f} over the {episodes} episodes of seed "
             f"{seed} and on."
         )
         if video_episodes:
-            record_video(video, agent, env, episodes=video_episodes, seed=seed, show_progress=True)
+            record_video(video, policy, env, episodes=video_episodes, seed=seed, show_progress=True)
             report.say(f"Frame and reconstruction side by side: {video}")
-    report.next(_longer(agent_run, steps=2 * agent.num_timesteps))
+    report.next(_longer(agent_run, steps=2 * policy.num_timesteps))
     report.result(
         return_mean=result.mean,
         return_std=result.std,
@@ -94,11 +96,32 @@ def command(
 def _longer(run: AgentRun, *, steps: int) -> list[object]:
     """The words that resume a run, with the options that it was begun with."""
     from latentwrap.agents import SACConfig
+    from latentwrap.joint import JointConfig
 
     card = run.read_card()
-    words = ["latentwrap", "train", card.env_id, "--model", card.model, "-o", run.folder]
+    words: list[object] = ["latentwrap", "train", card.env_id, "-o", run.folder]
+    words += ["--model", card.model] if card.model else []
     words += [] if card.data is None else ["--data", card.data]
-    usual = SACConfig().model_dump(mode="json")
-    for name, value in card.config.items():
-        words += [] if value == usual.get(name) else ["--set", f"{name}={json.dumps(value)}"]
+    usual = SACConfig() if card.joint is None else JointConfig()
+    words += _settings(usual.model_dump(mode="json"), card.config, "")
+    if card.joint is not None:
+        words += _joint_words(card.joint)
     return [*words, "--seed", card.seed, "--steps", steps, "--resume"]
+
+
+def _joint_words(card: JointCard) -> list[object]:
+    """What to type after `latentwrap train` for the same environment and model."""
+    words: list[object] = ["--joint", *(["--frozen"] if card.frozen else [])]
+    words += ["--preset", card.preset, *(["--kind", card.kind] if card.kind else [])]
+    words += _settings({}, card.model_options, "model.")
+    words += ["--num-envs", card.num_envs] if card.num_envs > 1 else []
+    return words + (list(making_words(card.making)) if card.making else [])
+
+
+def _settings(usual: Mapping[str, Any], found: Mapping[str, Any], prefix: str) -> list[object]:
+    words: list[object] = []
+    for name, value in found.items():
+        words += (
+            [] if value == usual.get(name) else ["--set", f"{prefix}{name}={json.dumps(value)}"]
+        )
+    return words

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -11,29 +13,41 @@ from latentwrap.cli.common import (
     Report,
     Verb,
     device_option,
+    making_options,
     output_option,
+    parse_making,
     parse_settings,
     run_options,
     seed_option,
     settings_options,
     verb_options,
 )
+from latentwrap.errors import ConfigError
+
+if TYPE_CHECKING:
+    from latentwrap.agents.runs import TrainResult
+    from latentwrap.training.memory import MemoryEstimate
+
+_OF_MODEL = "model."
+"""What the names of the model's hyperparameters begin with."""
 
 
 @click.command("train", cls=Verb)
 @click.argument("env_id")
 @click.option(
     "--model",
-    required=True,
     type=click.Path(path_type=Path),
-    help="The latent model, a .safetensors file that pretrain wrote.",
+    help="The latent model, a .safetensors file that pretrain wrote; with --joint it goes on "
+    "learning, and without one a new model does.",
 )
+@click.option("--joint", is_flag=True, help="Model and agent learn together: SLAC.")
+@click.option("--frozen", is_flag=True, help="With --joint and --model: the model does not learn.")
 @click.option(
     "--data",
     type=click.Path(path_type=Path),
     help="A dataset with rewards: its transitions are the agent's first memories.",
 )
-@output_option("Folder of the run.  [default: runs/MODEL]", required=False)
+@output_option("Folder of the run.  [default: runs/MODEL, or runs/joint]", required=False)
 @click.option("--steps", type=click.IntRange(min=1), default=20_000, show_default=True)
 @click.option(
     "--evaluate-every",
@@ -56,6 +70,16 @@ from latentwrap.cli.common import (
     show_default=True,
     help="In the evaluation at the end.",
 )
+@click.option("--preset", default="fast", show_default=True, help="Of a new model: fast, paper.")
+@click.option("--kind", help="Of a new model: rssm, slac, deterministic.  [default: preset's]")
+@click.option(
+    "--num-envs",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="With --joint: environments side by side.",
+)
+@making_options
 @settings_options
 @seed_option
 @device_option
@@ -67,7 +91,8 @@ def command(
     /,
     *,
     env_id: str,
-    model: Path,
+    model: Path | None,
+    joint: bool,
     data: Path | None,
     output: Path | None,
     steps: int,
@@ -81,35 +106,114 @@ def command(
     resume: bool,
     force: bool,
     as_json: bool,
+    **of_joint: Any,
 ) -> None:
-    """Train SAC in ENV_ID on the latents of a pretrained model.
+    """Train SAC in ENV_ID on the latents of a pretrained model, or SLAC on its pixels.
 
-    Actions may be Box or Discrete.
+    Actions may be Box or Discrete. With --joint, what concerns frames counts where no --model says
+    what they look like, and --set model.NAME=VALUE changes how the model learns.
 
     \b
     Example:
       latentwrap train CarRacing-v3 --model car.safetensors --data car.h5 -o runs/car
+      latentwrap train CarRacing-v3 --joint --steps 50000 -o runs/car-joint
     """
-    from latentwrap.agents.runs import train_agent
-
     report = Report(as_json=as_json)
-    folder = output or Path("runs") / model.stem
-    result = train_agent(
-        env_id,
-        model,
-        folder,
-        steps=steps,
-        data=data,
-        options=parse_settings(config, settings),
-        seed=seed,
-        device=device,
-        evaluate_every=evaluate_every,
-        evaluation_episodes=evaluation_episodes,
-        final_episodes=final_episodes,
-        resume=resume,
-        force=force,
-        show_progress=True,
+    folder = output or Path("runs") / ("joint" if model is None else model.stem)
+    options = parse_settings(config, settings)
+    common: dict[str, Any] = {
+        "steps": steps,
+        "resume": resume,
+        "force": force,
+        "show_progress": True,
+    }
+    if joint:
+        from latentwrap.joint.runs import JointOptions, Watching, train_joint
+
+        of_model, of_agent = split_settings(options)
+        making = parse_making(of_joint)
+        result = train_joint(
+            env_id,
+            folder,
+            options=JointOptions(
+                model=model,
+                frozen=of_joint["frozen"],
+                data=data,
+                preset=of_joint["preset"],
+                kind=of_joint["kind"],
+                model_options=of_model,
+                agent_options=of_agent,
+                making={} if model is not None else making,
+                num_envs=of_joint["num_envs"],
+                seed=seed,
+                device=device,
+            ),
+            watching=Watching(evaluate_every, evaluation_episodes, final_episodes),
+            on_start=lambda memory: tell_memory(report, memory),
+            **common,
+        )
+    else:
+        from latentwrap.agents.runs import train_agent
+
+        _refuse_joint_options(ctx)
+        if model is None:
+            raise ConfigError(
+                "Training SAC requires a latent model: name it with --model, or pass --joint to "
+                "let a new one learn together with the agent."
+            )
+        result = train_agent(
+            env_id,
+            model,
+            folder,
+            data=data,
+            options=options,
+            seed=seed,
+            device=device,
+            evaluate_every=evaluate_every,
+            evaluation_episodes=evaluation_episodes,
+            final_episodes=final_episodes,
+            **common,
+        )
+    _tell(report, result)
+    if result.interrupted:
+        ctx.exit(INTERRUPTED)
+
+
+def split_settings(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Hyperparameters of the model, whose names begin with `model.`, and those of the agent."""
+    of_model = {
+        name.removeprefix(_OF_MODEL): value
+        for name, value in options.items()
+        if name.startswith(_OF_MODEL)
+    }
+    of_agent = {name: v for name, v in options.items() if not name.startswith(_OF_MODEL)}
+    return of_model, of_agent
+
+
+def tell_memory(report: Report, memory: MemoryEstimate) -> None:
+    """Say what a run will need before it starts."""
+    report.say(
+        f"Memory: up to {memory.frames / 1e6:.0f} MB for the replay, "
+        f"{(memory.weights + memory.batch) / 1e6:.0f} MB for the model."
     )
+
+
+def _refuse_joint_options(ctx: click.Context) -> None:
+    """An option that would not be heard is a mistake."""
+    usual = ("env_id", "model", "data", "output", "steps", "config", "settings", "seed", "device")
+    heard = {*usual, "evaluate_every", "evaluation_episodes", "final_episodes", "joint"}
+    heard |= {"resume", "force", "as_json", "debug"}
+    for parameter in ctx.command.params:
+        name = str(parameter.name)
+        given = ctx.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT
+        if name not in heard and given:
+            raise ConfigError(
+                f"{parameter.opts[0]} is for --joint; a pretrained model says itself what its "
+                "frames look like: leave it out."
+            )
+
+
+def _tell(report: Report, result: TrainResult) -> None:
     if result.note:
         report.say(result.note)
     if result.interrupted:
@@ -118,18 +222,16 @@ def command(
         report.say("Nothing was left to learn: --steps counts those before --resume too.")
     evaluation = result.evaluation
     returns = [] if evaluation is None else list(evaluation.returns)
-    report.say(f"{folder}: {result.steps} steps.")
+    report.say(f"{result.folder}: {result.steps} steps.")
     if evaluation is not None:
         report.say(
             f"Return {evaluation.mean:.1f} ± {evaluation.std:.1f} over {len(returns)} new episodes."
         )
-    report.next(["latentwrap", "play", folder], ["tensorboard", "--logdir", folder])
+    report.next(["latentwrap", "play", result.folder], ["tensorboard", "--logdir", result.folder])
     report.result(
-        run=folder,
+        run=result.folder,
         steps=result.steps,
         return_mean=None if evaluation is None else evaluation.mean,
         return_std=None if evaluation is None else evaluation.std,
         returns=returns,
     )
-    if result.interrupted:
-        ctx.exit(INTERRUPTED)

@@ -9,11 +9,12 @@ from typing import Any
 
 import gymnasium as gym
 
-from latentwrap.agents.runs import AgentRun
-from latentwrap.agents.sac import SAC
+from latentwrap.agents.policy import Policy
+from latentwrap.agents.run_folder import AgentRun
 from latentwrap.agents.spaces import check_fits
 from latentwrap.datasets.layout import DatasetInfo
 from latentwrap.datasets.policies import Explorer, check_epsilon
+from latentwrap.errors import CheckpointError
 from latentwrap.models import LatentModel
 from latentwrap.seeding import child_seeds
 from latentwrap.types import AnyArray, FloatArray
@@ -77,19 +78,27 @@ class AgentPolicy:
             CheckpointError: one of them is missing, damaged or does not fit.
             EnvironmentMismatch: the model does not fit the environment.
         """
+        card = self._run.read_card()
+        if card.joint is not None and card.joint.history is not None:
+            raise CheckpointError(
+                f"The agent in {self._run.folder} sees features of frames (actor_input=history), "
+                "and a collection filters latents: use one with actor_input=latent."
+            )
         model = self._run.load_model(self._model, device=self._device)
         observed = latent_observer(model, info, num=1).space
-        agent = SAC.load(self._run.agent_path, device=self._device)
+        policy = Policy.load(self._run.agent_path, device=self._device)
         stand_in = _Environment(observed, info.action.space, model.fingerprint)
-        check_fits(agent, stand_in, source=str(self._run.agent_path))
-        return lambda seed: self._policy(agent, model, info, seed)
+        check_fits(policy, stand_in, source=str(self._run.agent_path))
+        return lambda seed: self._policy(policy, model, info, seed)
 
-    def _policy(self, agent: SAC, model: LatentModel, info: DatasetInfo, seed: int) -> LatentPolicy:
+    def _policy(
+        self, policy: Policy, model: LatentModel, info: DatasetInfo, seed: int
+    ) -> LatentPolicy:
         noise, exploring = child_seeds(seed, 2)
-        agent.learner.noise.manual_seed(noise)
+        policy.noise.manual_seed(noise)
 
         def act(latents: FloatArray) -> AnyArray:
-            return agent.predict(latents, deterministic=self._deterministic)[0]
+            return policy.predict(latents, deterministic=self._deterministic)[0]
 
         explorer = Explorer(info.action.space, self._epsilon, exploring)
         return LatentPolicy(model, info, act, explorer)

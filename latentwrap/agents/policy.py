@@ -41,6 +41,7 @@ class Policy:
     Attributes:
         observation_space, action_space, noise: as given.
         model_fingerprint: the latent model whose latents it acts on, where there is one.
+        num_timesteps: environment steps that the agent had learned for when it was saved.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class Policy:
         self.observation_space, self.action_space = observation_space, action_space
         self.noise = noise
         self.model_fingerprint: str | None = None
+        self.num_timesteps = 0
         self._actor, self._kind, self._device = actor, kind, device
 
     @torch.inference_mode()
@@ -157,4 +159,5 @@ def _rebuilt(stored: storage.Stored, device: torch.device) -> Policy:
     noise = torch_generator(0).set_state(stored.tensors["noise"])
     policy = Policy(actor.to(device), kind, observed, actions, noise=noise, device=device)
     policy.model_fingerprint = document["model_fingerprint"]
+    policy.num_timesteps = int(document["num_timesteps"])
     return policy

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import cv2
 import numpy as np
@@ -18,14 +18,18 @@ from latentwrap.pixels import tile
 from latentwrap.progress import bar
 from latentwrap.types import Frame
 from latentwrap.wrappers import LatentObservation
+from latentwrap.wrappers.history import HistoryObservation
 
 _MIN_HEIGHT = 256
+
+Watched: TypeAlias = LatentObservation | HistoryObservation
+"""An environment that tells what its model believes to see."""
 
 
 def record_video(
     path: Path,
     agent: Predictor,
-    env: LatentObservation,
+    env: Watched,
     *,
     episodes: int,
     seed: int | None,
@@ -70,7 +74,7 @@ def check_video(path: Path) -> None:
         require("imageio_ffmpeg", extra="report", purpose="An MP4 video")
 
 
-def _play(agent: Predictor, env: LatentObservation, seed: int | None) -> Iterator[Frame]:
+def _play(agent: Predictor, env: Watched, seed: int | None) -> Iterator[Frame]:
     latent, _ = env.reset(seed=seed)
     yield _side_by_side(env)
     done = False
@@ -81,9 +85,9 @@ def _play(agent: Predictor, env: LatentObservation, seed: int | None) -> Iterato
         done = terminated or truncated
 
 
-def _side_by_side(env: LatentObservation) -> Frame:
+def _side_by_side(env: Watched) -> Frame:
     """Frame and reconstruction, enlarged to a size that players show well."""
-    pair = np.stack([env.frame, env.filter.reconstruct()[0]])
+    pair = np.stack([env.frame, env.reconstruct()])
     if pair.shape[-1] == 1:
         pair = np.repeat(pair, 3, axis=-1)
     factor = max(1, -(-_MIN_HEIGHT // pair.shape[1]))
@@ -103,6 +107,6 @@ def _writer(path: Path, *, fps: int) -> Iterator[Any]:
         yield writer.append_data
 
 
-def _frames_per_second(env: LatentObservation) -> int:
+def _frames_per_second(env: Watched) -> int:
     rate = env.metadata.get("render_fps") or 30
     return max(1, round(rate / env.frame_skip))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from latentwrap import storage
 from latentwrap._version import __version__
 from latentwrap.agents.config import SACConfig
-from latentwrap.agents.runs import model_path_of
+from latentwrap.agents.run_folder import model_path_of
 from latentwrap.datasets import DatasetInfo
 from latentwrap.errors import CheckpointError
 from latentwrap.joint.config import JointConfig

@@ -99,6 +99,11 @@ class SequenceReplay:
         """Transitions that can be drawn."""
         return int(np.count_nonzero(self._available() >= 1))
 
+    @property
+    def num_rows(self) -> int:
+        """Rows that all lanes hold when they are full."""
+        return len(self._age)
+
     def begin(self, lane: int, frame: AnyArray, vectors: AnyArray) -> int:
         """Keep the first frame of an episode; returns its row."""
         return self._put(lane, frame, vectors, age=0)

@@ -10,7 +10,6 @@ import gymnasium as gym
 import numpy as np
 from torch import Tensor
 
-from latentwrap.actions import ActionSpec
 from latentwrap.agents.callbacks import Callback, Callbacks
 from latentwrap.agents.kinds import kind_of
 from latentwrap.agents.learner import Learner
@@ -23,20 +22,22 @@ from latentwrap.interrupts import InterruptFlag
 from latentwrap.joint.beliefs import ReplayFilter
 from latentwrap.joint.config import JointConfig
 from latentwrap.joint.experience import Experience
+from latentwrap.joint.models import empty_window, find_recipe, new_model
 from latentwrap.joint.saving import AGENT, SavedState, replay_info, save_policy, save_state
 from latentwrap.joint.sequences import SequenceReplay, SequenceSpec
 from latentwrap.joint.store import ReplayStore, add_episodes
 from latentwrap.joint.updates import JointUpdates
 from latentwrap.joint.view import AgentView
-from latentwrap.models import LatentModel, build_model, load_model
+from latentwrap.models import LatentModel, load_model
 from latentwrap.progress import bar
 from latentwrap.seeding import child_seeds, torch_generator
-from latentwrap.training.recipes import Recipe, make_recipe, stored_recipe
+from latentwrap.training.memory import MemoryEstimate, estimate_memory
+from latentwrap.training.recipes import Recipe
 from latentwrap.training.statistics import check_dataset
 from latentwrap.training.updater import ModelUpdater
 from latentwrap.types import FloatArray
 from latentwrap.wrappers import LatentObservation
-from latentwrap.wrappers.frame_envs import Environment, FrameEnvironment, observe_frames
+from latentwrap.wrappers.frame_envs import Environment, observe_frames
 from latentwrap.wrappers.history import HistoryObservation
 
 
@@ -103,9 +104,9 @@ class SLAC:
         start = load_model(model) if isinstance(model, str | Path) else model
         self.frames = observe_frames(env, start)
         self.action_space = checked_actions(self.frames.env)
-        self.recipe = recipe or _recipe(start, preset, kind, model_options or {})
+        self.recipe = recipe or find_recipe(start, preset, kind, model_options or {})
         self.is_new = start is None
-        self.model = (start or _new_model(self.frames, self.recipe, seeds[0])).to(where)
+        self.model = (start or new_model(self.frames, self.recipe, seeds[0])).to(where)
         self.frozen = frozen
         self.model.requires_grad_(requires_grad=not frozen)
         self.updater = ModelUpdater(self.model, self.recipe.training, seed=seeds[1])
@@ -240,6 +241,16 @@ class SLAC:
         saved.restore(agent)
         return agent
 
+    def memory(self) -> MemoryEstimate:
+        """What learning will need once the replay is full."""
+        kept = self.replay.spec.row_bytes + 4 * (self.view.size + self.model.seen_size)
+        return estimate_memory(
+            self.model,
+            empty_window(self.model, self.recipe.training.window),
+            batch_size=self.recipe.training.batch_size,
+            frames=self.replay.num_rows * kept,
+        )
+
     def store_in(self, folder: Path) -> ReplayStore:
         """Where the frames are saved; another folder begins anew."""
         if self._store is None or self._store.folder != folder:
@@ -312,28 +323,3 @@ class SLAC:
     def _make_replay(self, seed: int) -> SequenceReplay:
         spec = SequenceSpec(self.frames.frame, self.model.action_spec, self.frames.vectors.size)
         return SequenceReplay(self.config.buffer_size, spec, lanes=self.frames.num, seed=seed)
-
-
-def _recipe(
-    start: LatentModel | None, preset: str, kind: str | None, options: Mapping[str, Any]
-) -> Recipe:
-    """How the model learns: a checkpoint as it did before, but for what is named."""
-    if start is None:
-        return make_recipe(preset, options, kind=kind)
-    known = {} if start.checkpoint is None else start.checkpoint.document["training"]
-    if "recipe" not in known:
-        return make_recipe(preset, options, kind=start.kind)
-    before = stored_recipe(known["recipe"])
-    return before.model_copy(update={"training": before.training.replace(**options)})
-
-
-def _new_model(frames: FrameEnvironment, recipe: Recipe, seed: int) -> LatentModel:
-    return build_model(
-        recipe.kind,
-        recipe.model.model_dump(),
-        frame_spec=frames.frame,
-        action_spec=ActionSpec(frames.action_space),
-        frame_skip=frames.frame_skip,
-        vector_spec=frames.vectors,
-        generator=torch_generator(seed),
-    )

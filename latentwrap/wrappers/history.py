@@ -75,6 +75,18 @@ class HistoryObservation(gym.Wrapper[FloatArray, Any, Any, Any], RecordConstruct
         latest: Frame = self._row[0][FRAME]
         return latest
 
+    @property
+    def frame_skip(self) -> int:
+        """How often each action is repeated."""
+        return self._frames.frame_skip
+
+    @torch.inference_mode()
+    def reconstruct(self) -> Frame:
+        """The frame that the belief expects, uint8 (H, W, C)."""
+        assert self._followed is not None  # noqa: S101 - Gymnasium demands a reset before
+        expected: Frame = self.model.decode(self._followed.belief)[0].cpu().numpy()
+        return expected
+
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[FloatArray, dict[str, Any]]:

@@ -165,6 +165,11 @@ class LatentObservation(gym.ObservationWrapper[FloatArray, Any, Any], RecordCons
         latest: Frame = self.filter.frames[0]
         return latest
 
+    def reconstruct(self) -> Frame:
+        """The frame that the belief expects, uint8 (H, W, C)."""
+        expected: Frame = self.filter.reconstruct()[0]
+        return expected
+
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[FloatArray, dict[str, Any]]:

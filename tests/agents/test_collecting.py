@@ -11,7 +11,7 @@ from tests.agents.test_runs import train
 from tests.conftest import make_tiny_model
 
 from latentwrap.agents.collecting import AgentPolicy
-from latentwrap.agents.runs import AgentRun
+from latentwrap.agents.run_folder import AgentRun
 from latentwrap.datasets import Dataset, collect
 from latentwrap.envs import PIXEL_PENDULUM
 from latentwrap.errors import CheckpointError, ConfigError, DatasetError

@@ -12,7 +12,8 @@ from gymnasium import spaces
 from tests.conftest import make_tiny_model
 
 from latentwrap.agents import SAC
-from latentwrap.agents.runs import AgentRun, TrainResult, evaluate_random, train_agent
+from latentwrap.agents.run_folder import AgentRun
+from latentwrap.agents.runs import TrainResult, evaluate_random, train_agent
 from latentwrap.datasets import collect
 from latentwrap.envs import PIXEL_PENDULUM
 from latentwrap.errors import CheckpointError, OutputExists

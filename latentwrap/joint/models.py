@@ -1,0 +1,53 @@
+"""The models that SLAC begins with, and how they learn."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from latentwrap.actions import ActionSpec
+from latentwrap.models import LatentModel, LatentNormalizer, WindowTensors, build_model
+from latentwrap.seeding import torch_generator
+from latentwrap.training.recipes import Recipe, make_recipe, stored_recipe
+from latentwrap.wrappers.frame_envs import FrameEnvironment
+
+
+def find_recipe(
+    start: LatentModel | None, preset: str, kind: str | None, options: Mapping[str, Any]
+) -> Recipe:
+    """How the model learns: a checkpoint as it did before, but for what is named."""
+    if start is None:
+        return make_recipe(preset, options, kind=kind)
+    known = {} if start.checkpoint is None else start.checkpoint.document["training"]
+    if "recipe" not in known:
+        return make_recipe(preset, options, kind=start.kind)
+    before = stored_recipe(known["recipe"])
+    return before.model_copy(update={"training": before.training.replace(**options)})
+
+
+def new_model(frames: FrameEnvironment, recipe: Recipe, seed: int) -> LatentModel:
+    """A model of what environments show, its weights drawn from a seed."""
+    model = build_model(
+        recipe.kind,
+        recipe.model.model_dump(),
+        frame_spec=frames.frame,
+        action_spec=ActionSpec(frames.action_space),
+        frame_skip=frames.frame_skip,
+        vector_spec=frames.vectors,
+        generator=torch_generator(seed),
+    )
+    if frames.vectors.size:
+        model.vector_normalizer = LatentNormalizer.identity(frames.vectors.size)
+    return model
+
+
+def empty_window(model: LatentModel, steps: int) -> WindowTensors:
+    """A window of zeros, to count with."""
+    zeros = torch.zeros(1, steps, device=model.device)
+    frames = torch.zeros(1, steps + 1, *model.frame_spec.shape, dtype=torch.uint8)
+    actions = torch.zeros(1, steps, model.action_spec.size, device=model.device)
+    vectors = torch.zeros(1, steps + 1, model.vector_spec.size, device=model.device)
+    seen = vectors if model.sees_vectors else None
+    return WindowTensors(frames.to(model.device), actions, zeros, zeros, seen)

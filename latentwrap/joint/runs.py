@@ -1,0 +1,225 @@
+"""Training model and agent together, in a folder that can be resumed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from latentwrap.agents.callbacks import Callback, EvaluateEvery, LogMetrics, SaveEvery
+from latentwrap.agents.evaluate import EvaluationResult, evaluate_policy
+from latentwrap.agents.run_folder import AgentRun, JointCard, RunCard, refuse_folder
+from latentwrap.agents.runs import FINAL_SEED, WATCHED_SEED, TrainResult
+from latentwrap.datasets import Dataset
+from latentwrap.datasets.workers import running
+from latentwrap.envs.frames import frame_options
+from latentwrap.envs.making import find_spec
+from latentwrap.envs.workers import FrameEnvMaker
+from latentwrap.errors import CheckpointError
+from latentwrap.files import remove
+from latentwrap.identity import refuse_changes
+from latentwrap.joint.config import JointConfig
+from latentwrap.joint.slac import SLAC
+from latentwrap.models import LatentModel, load_model
+from latentwrap.training.memory import MemoryEstimate
+from latentwrap.wrappers.frame_envs import Environment
+
+
+@dataclass(frozen=True)
+class JointOptions:
+    """What model and agent start from, and how they learn.
+
+    Attributes:
+        model: checkpoint to start from; `None` begins with a new model.
+        frozen: the model does not learn.
+        data: a dataset with rewards whose episodes the replay starts with.
+        preset, kind, model_options: of a new model, as of `latentwrap.training.pretrain`.
+        agent_options: fields of `JointConfig` that differ from their defaults.
+        making: arguments of `FrameEnvMaker` that differ from its defaults, where there is no
+            checkpoint that says what its frames look like.
+        num_envs: environments that are stepped together, each in a process of its own.
+        seed: of environment, networks, noise and replay.
+        device: `auto`, `cpu` or `cuda`.
+    """
+
+    model: str | Path | None = None
+    frozen: bool = False
+    data: str | Path | None = None
+    preset: str = "fast"
+    kind: str | None = None
+    model_options: Mapping[str, Any] = field(default_factory=dict)
+    agent_options: Mapping[str, Any] = field(default_factory=dict)
+    making: Mapping[str, Any] = field(default_factory=dict)
+    num_envs: int = 1
+    seed: int = 0
+    device: str = "auto"
+
+
+@dataclass(frozen=True)
+class Watching:
+    """How a run is evaluated.
+
+    Attributes:
+        every: environment steps between evaluations, and between saves.
+        episodes, final_episodes: in each of those, and in the last.
+    """
+
+    every: int = 5000
+    episodes: int = 5
+    final_episodes: int = 20
+
+
+def train_joint(
+    env_id: str,
+    folder: str | Path,
+    *,
+    steps: int,
+    options: JointOptions | None = None,
+    watching: Watching | None = None,
+    resume: bool = False,
+    force: bool = False,
+    show_progress: bool = False,
+    on_start: Callable[[MemoryEstimate], None] | None = None,
+) -> TrainResult:
+    """Train SLAC: a latent model and an agent on its latents, together.
+
+    Args:
+        env_id: id of the environment, or `module:id`.
+        folder: of the run; made.
+        steps: environment steps (after frame skip) in total, over all environments.
+        options: what they start from, and how they learn.
+        watching: how the run is evaluated.
+        resume: go on with the run in the folder, with the same arguments but for `steps`.
+        force: replace the run in the folder.
+        show_progress: draw a progress bar on standard error.
+        on_start: told before the first step how much memory the run will need.
+
+    Raises:
+        LatentwrapError: bad arguments or files; one sentence each.
+
+    Example:
+        >>> train_joint("latentwrap/PixelPendulum-v0", "runs/joint", steps=15_000)  # doctest: +SKIP
+    """
+    options, watching = options or JointOptions(), watching or Watching()
+    run = AgentRun(folder)
+    if not resume:
+        refuse_folder(run, [p for p in (options.model, options.data) if p], force=force)
+    model = None if options.model is None else load_model(options.model)
+    make = make_frames(env_id, model, options.making)
+    card = describe_run(env_id, model, options)
+    with running(make, options.num_envs, env_id) as envs, closing(make()) as other:
+        agent = open_run(run, card, envs, model, options, resume=resume)
+        if on_start is not None:
+            on_start(agent.memory())
+        log = LogMetrics(run.folder)
+        callbacks: list[Callback] = [
+            log,
+            EvaluateEvery(
+                agent.watch(other),
+                watching.every,
+                watching.episodes,
+                seed=options.seed + WATCHED_SEED,
+                folder=run.folder,
+            ),
+            SaveEvery(run.folder, watching.every),
+        ]
+        begun_at = agent.num_timesteps
+        agent.learn(max(0, steps - begun_at), callback=callbacks, progress_bar=show_progress)
+        agent.save(run.folder)
+        evaluation = None
+        if not agent.interrupted:
+            evaluation = final_evaluation(
+                agent, agent.watch(other), options.seed, watching, show=show_progress
+            )
+    return TrainResult(
+        run.folder, agent.num_timesteps, begun_at, evaluation, agent.interrupted, log.note
+    )
+
+
+def make_frames(env_id: str, model: LatentModel | None, making: Mapping[str, Any]) -> FrameEnvMaker:
+    """Makes environments that observe frames: those of a model, where there is one."""
+    if model is None:
+        return FrameEnvMaker(find_spec(env_id), **making)
+    known = {**frame_options(model.frame_spec), "vector_keys": model.vector_spec.names}
+    keys = known["image_keys"]
+    return FrameEnvMaker(
+        find_spec(env_id),
+        **{**known, "image_keys": None if keys is None else tuple(keys)},
+        frame_skip=model.frame_skip,
+    )
+
+
+def describe_run(env_id: str, model: LatentModel | None, options: JointOptions) -> RunCard:
+    """What `run.json` says of the run."""
+    start = None if model is None or model.checkpoint is None else model.checkpoint
+    config = JointConfig.parse(options.agent_options)
+    data = None if options.data is None else Dataset(options.data)
+    making = {name: value for name, value in options.making.items() if value not in (None, ())}
+    return RunCard(
+        env_id=env_id,
+        model="" if start is None else start.path,
+        model_fingerprint="" if start is None else start.fingerprint,
+        seed=options.seed,
+        config=config.model_dump(mode="json"),
+        data=None if data is None else str(data.path.resolve()),
+        data_fingerprint=None if data is None else data.fingerprint(),
+        joint=JointCard(
+            preset=options.preset,
+            kind=options.kind,
+            model_options=dict(options.model_options),
+            making=making,
+            frozen=options.frozen,
+            num_envs=options.num_envs,
+            history=config.history if config.actor_input == "history" else None,
+        ),
+    )
+
+
+def open_run(
+    run: AgentRun,
+    card: RunCard,
+    envs: Environment,
+    model: LatentModel | None,
+    options: JointOptions,
+    *,
+    resume: bool,
+) -> SLAC:
+    """The agent of a run, begun or resumed.
+
+    Raises:
+        CheckpointError: nothing to resume, or a run of other arguments.
+    """
+    if resume:
+        before = run.read_card()
+        if before.joint is None:
+            raise CheckpointError(
+                f"The agent in {run.folder} learned on a frozen model: leave --joint out to go on."
+            )
+        refuse_changes(run.folder, before.as_json(), card.as_json(), free=["model", "data"])
+        return SLAC.load(run.folder, envs, device=options.device)
+    agent = SLAC(
+        envs,
+        model,
+        frozen=options.frozen,
+        preset=options.preset,
+        kind=options.kind,
+        model_options=options.model_options,
+        seed=options.seed,
+        device=options.device,
+        config=JointConfig.parse(options.agent_options),
+    )
+    if options.data is not None:
+        agent.remember(Dataset(options.data))
+    remove(run.folder)
+    run.write_card(card)
+    return agent
+
+
+def final_evaluation(
+    agent: SLAC, env: Any, seed: int, watching: Watching, *, show: bool
+) -> EvaluationResult:
+    """The last evaluation of a run, on episodes that no other one had."""
+    episodes = watching.final_episodes
+    return evaluate_policy(agent.policy, env, episodes, seed=seed + FINAL_SEED, show_progress=show)
