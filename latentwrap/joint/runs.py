@@ -154,7 +154,7 @@ def make_frames(env_id: str, model: LatentModel | None, making: Mapping[str, Any
 def describe_run(env_id: str, model: LatentModel | None, options: JointOptions) -> RunCard:
     """What `run.json` says of the run."""
     start = None if model is None or model.checkpoint is None else model.checkpoint
-    config = JointConfig.parse(options.agent_options)
+    config = JointConfig.parse(options.agent_options).settled(new_model=model is None)
     data = None if options.data is None else Dataset(options.data)
     making = {name: value for name, value in options.making.items() if value not in (None, ())}
     return RunCard(

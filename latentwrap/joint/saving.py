@@ -44,7 +44,8 @@ def save_policy(agent: SLAC, path: Path) -> None:
 def save_state(agent: SLAC, folder: Path) -> None:
     """Write everything that `load_state` needs; a save that is cut off leaves the one before."""
     folder.mkdir(parents=True, exist_ok=True)
-    listed = agent.store_in(folder / REPLAY).save(agent.replay)
+    store = agent.store_in(folder / REPLAY)
+    listed = store.save(agent.replay)
     parts = {
         "updater": agent.updater.state(),
         "learner": agent.learner.state(),
@@ -67,6 +68,7 @@ def save_state(agent: SLAC, folder: Path) -> None:
         "replay": listed,
     }
     storage.save(folder / STATE, tensors, document)
+    store.tidy(listed)
 
 
 class SavedState:

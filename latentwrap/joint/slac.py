@@ -96,7 +96,8 @@ class SLAC:
     ) -> None:
         if frozen and model is None:
             raise ConfigError("A frozen model must have learned before: name a checkpoint.")
-        self.config = (config or JointConfig()).replace(**overrides)
+        given = (config or JointConfig()).replace(**overrides)
+        self.config = given.settled(new_model=model is None)
         seeds = child_seeds(seed, 7)
         where = resolve_device(device)
         if where.type == "cpu":
@@ -308,7 +309,7 @@ class SLAC:
         """Let the model learn from random experience; whether that is done."""
         if self.is_new and not self.updater.steps_done:
             self.updates.show_data()
-        total = self.config.initial_model_updates
+        total = self.config.initial_model_updates or 0
         with bar("Learning the model", total, show=show and bool(total)) as progress:
             while self.updater.steps_done < total and not interrupt.raised:
                 self.updates.update_model()

@@ -15,15 +15,16 @@ from latentwrap.joint.sequences import SequenceReplay, Stretch
 from latentwrap.types import FloatArray, IntArray
 from latentwrap.vectors import VectorSpec
 
-_OPEN = "open.h5"
+_OPEN = "open"
+"""The kind of file whose episodes go on."""
 
 
 class ReplayStore:
     """Writes the episodes of a replay, each once, into a folder of datasets.
 
-    What was written stays as it is; a save adds a file with the episodes that ended since. Those
-    that go on are written anew each time. What counts is what the list of `save` names: a file that
-    a killed process left is written over.
+    What was written stays as it is; a save adds a file with the episodes that ended since, and one
+    with those that go on. What counts is what the list of `save` names; once that list is safe,
+    `tidy` removes what it does not name.
 
     Args:
         folder: made by the first save.
@@ -35,6 +36,7 @@ class ReplayStore:
 
     def __init__(self, folder: Path, info: DatasetInfo) -> None:
         self.folder, self._info = folder, info
+        self._saves = 0
         self._listed: list[dict[str, Any]] = []
         self._marks: IntArray | None = None
 
@@ -42,24 +44,23 @@ class ReplayStore:
         """Write what is new; returns names and transitions of all files that matter, in order."""
         if self._marks is None:
             self._marks = np.zeros(replay.lanes, int)
+        self._saves += 1
         episodes = replay.episodes()
         ended = [e for e in episodes if not e.open and e.begun >= self._marks[e.lane]]
         if ended:
-            number = 1 + max((int(each["number"]) for each in self._listed), default=-1)
-            self._write(f"{number:06}.h5", replay, ended)
-            self._listed.append({
-                "name": f"{number:06}.h5",
-                "number": number,
-                "transitions": sum(len(each.rows) - 1 for each in ended),
-            })  # fmt: skip
+            self._listed.append(self._write("ended", replay, ended))
             for each in ended:
                 self._marks[each.lane] = each.begun + len(each.rows)
+        self._forget(replay.capacity)
         going_on = [each for each in episodes if each.open]
-        listed = [*self._drop_forgotten(replay.capacity)]
-        if going_on:
-            self._write(_OPEN, replay, going_on)
-            listed.append({"name": _OPEN})
-        return listed
+        return [*self._listed, *([self._write(_OPEN, replay, going_on)] if going_on else [])]
+
+    def tidy(self, listed: Sequence[Mapping[str, Any]]) -> None:
+        """Remove all files but those of a list."""
+        names = {each["name"] for each in listed}
+        for path in self.folder.glob("*.h5"):
+            if path.name not in names:
+                remove(path)
 
     def load(self, replay: SequenceReplay, listed: Sequence[Mapping[str, Any]]) -> None:
         """Put the episodes of the files that `save` named into a replay.
@@ -68,7 +69,8 @@ class ReplayStore:
             CheckpointError: one of them is gone or damaged.
         """
         for each in listed:
-            if each["name"] == _OPEN:
+            self._saves = max(self._saves, int(each["number"]))
+            if each["kind"] == _OPEN:
                 self._marks = replay.kept.copy()  # these are yet to be written for good
             else:
                 self._listed.append(dict(each))
@@ -83,19 +85,21 @@ class ReplayStore:
         if self._marks is None:
             self._marks = replay.kept.copy()
 
-    def _write(self, name: str, replay: SequenceReplay, episodes: Sequence[Stretch]) -> None:
+    def _write(
+        self, kind: str, replay: SequenceReplay, episodes: Sequence[Stretch]
+    ) -> dict[str, Any]:
+        name = f"{kind}-{self._saves:06}.h5"
         with DatasetWriter(self.folder / name, self._info, force=True) as writer:
             for each in episodes:
                 writer.add(read_episode(replay, each.rows, self._info.vectors))
+        transitions = sum(len(each.rows) - 1 for each in episodes)
+        return {"name": name, "kind": kind, "number": self._saves, "transitions": transitions}
 
-    def _drop_forgotten(self, capacity: int) -> list[dict[str, Any]]:
-        """Remove files whose every transition the replay has overwritten."""
+    def _forget(self, capacity: int) -> None:
+        """Name no file any more whose every transition the replay has overwritten."""
         total = sum(int(each["transitions"]) for each in self._listed)
         while self._listed and total - int(self._listed[0]["transitions"]) >= capacity:
-            forgotten = self._listed.pop(0)
-            total -= int(forgotten["transitions"])
-            remove(self.folder / str(forgotten["name"]))
-        return self._listed
+            total -= int(self._listed.pop(0)["transitions"])
 
 
 def read_episode(replay: SequenceReplay, rows: IntArray, vectors: VectorSpec) -> Episode:
