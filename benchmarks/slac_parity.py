@@ -3,8 +3,9 @@
     python benchmarks/slac_parity.py --slac-pytorch PATH_TO_YOUR_CLONE
 
 prints the relative difference of features, posterior means and standard deviations, KL, image
-and reward loss; benchmarks/model_update.py compares the speed. Terminations are absent
-from the batch: slac.pytorch masks the rewards of terminal transitions, latentwrap does not.
+and reward loss, and of the agent's critic target, critic loss, actor loss and temperature loss;
+benchmarks/model_update.py compares the speed. Terminations are absent from the model's batch:
+slac.pytorch masks the rewards of terminal transitions, latentwrap does not.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import Any
 
 import torch
 from gymnasium import spaces
+from slac_parity_agent import compare_agents
 from torch import Tensor
 
 from latentwrap.actions import ActionSpec
@@ -52,7 +54,7 @@ def main() -> int:
     ours = _our_model()
     _copy_weights(peer, ours)
     windows = _random_windows()
-    differences = _compare(peer, ours, windows)
+    differences = _compare(peer, ours, windows) | compare_agents()
     for name, difference in differences.items():
         print(f"{name:>22}  relative difference {difference:.2e}")
     if arguments.json:

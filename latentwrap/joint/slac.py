@@ -132,15 +132,9 @@ class SLAC:
             device=where,
         )
         self.updates = JointUpdates(
-            self.model,
-            self.updater,
-            self.recipe.training,
-            self.replay,
-            self.filter,
-            self.view,
-            self.learner,
-            self.config,
-        )
+            self.model, self.updater, self.recipe.training, self.replay, self.filter, self.view,
+            self.learner, self.config,
+        )  # fmt: skip
         self._experience = Experience(
             self.frames, self.model, self.replay, self.filter, history=self.config.history
         )
@@ -244,7 +238,7 @@ class SLAC:
 
     def memory(self) -> MemoryEstimate:
         """What learning will need once the replay is full."""
-        kept = self.replay.spec.row_bytes + 4 * (self.view.size + self.model.seen_size)
+        kept = self.replay.spec.row_bytes + 4 * (self.model.latent_size + self.model.seen_size)
         return estimate_memory(
             self.model,
             empty_window(self.model, self.recipe.training.window),
@@ -305,21 +299,46 @@ class SLAC:
             metrics |= self.updates.update_agent()
             callbacks.on_update(self, metrics)
 
+    def train_model(self, total: int, *, progress_bar: bool = False) -> SLAC:
+        """Let the model alone learn from the replay, and filter that anew; frozen ones too.
+
+        The agent sees the new latents in their new scale, which its first layers take over, but has
+        not learned from them yet: `settle` it before it acts. Ctrl-C ends after an update.
+
+        Args:
+            total: updates of the model until then, those before included.
+            progress_bar: draw one on standard error.
+        """
+        self.model.requires_grad_(requires_grad=True)
+        with InterruptFlag() as interrupt:
+            self._train_model(total, interrupt, show=progress_bar)
+        self.model.requires_grad_(requires_grad=not self.frozen)
+        self.interrupted = interrupt.raised
+        return self
+
+    def settle(self, updates: int, *, progress_bar: bool = False) -> SLAC:
+        """Let the agent learn from the replay alone."""
+        with bar("Learning anew", updates, show=progress_bar) as progress:
+            for _ in range(updates):
+                self.updates.update_agent()
+                progress.advance()
+        return self
+
     def _prepare(self, interrupt: InterruptFlag, *, show: bool) -> bool:
         """Let the model learn from random experience; whether that is done."""
         if self.is_new and not self.updater.steps_done:
             self.updates.show_data()
-        total = self.config.initial_model_updates or 0
+        self.ready = self._train_model(self.config.initial_model_updates or 0, interrupt, show=show)
+        return self.ready
+
+    def _train_model(self, total: int, interrupt: InterruptFlag, *, show: bool) -> bool:
         with bar("Learning the model", total, show=show and bool(total)) as progress:
             while self.updater.steps_done < total and not interrupt.raised:
                 self.updates.update_model()
                 progress.move_to(self.updater.steps_done)
-        if self.updater.steps_done < total:
-            return False
         self.filter.refresh_all()
         self.updates.rescale()
-        self.ready = True
-        return True
+        return self.updater.steps_done >= total
 
     def _make_replay(self, seed: int) -> SequenceReplay:
         spec = SequenceSpec(self.frames.frame, self.model.action_spec, self.frames.vectors.size)

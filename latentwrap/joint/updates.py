@@ -74,7 +74,8 @@ class JointUpdates:
 
     def update_agent(self) -> dict[str, Tensor]:
         """One update of actor, critics and temperature."""
-        return self._learner.update(self.draw_batch())
+        rows = self._replay.draw(self._config.batch_size)
+        return self._learner.update(self.batch(rows))
 
     def rescale(self) -> None:
         """Measure the latents of the replay anew, and let the agent see them in that scale."""
@@ -85,9 +86,8 @@ class JointUpdates:
             self._learner.rescale(Rescaling.between(self._view.scale, scale))
             self._view.rescale(scale)
 
-    def draw_batch(self) -> Batch:
-        """Random transitions as the agent sees them."""
-        rows = self._replay.draw(self._config.batch_size)
+    def batch(self, rows: IntArray) -> Batch:
+        """The transitions that led to rows of the replay, int64 (B,), as the agent sees them."""
         if self._config.fresh:
             steps = max(self._config.burn_in, self._config.history)
             self._filter.refresh(self._replay.windows_before(rows, steps))

@@ -1,0 +1,241 @@
+"""Rounds of collecting with the agent and letting the model learn from what it then sees."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from latentwrap.agents.callbacks import LogMetrics
+from latentwrap.agents.evaluate import EvaluationResult, evaluate_policy
+from latentwrap.agents.run_folder import AgentRun, refuse_folder
+from latentwrap.agents.runs import FINAL_SEED, WATCHED_SEED
+from latentwrap.datasets.workers import running
+from latentwrap.errors import CheckpointError, ConfigError
+from latentwrap.files import written_whole
+from latentwrap.joint.runs import JointOptions, describe_run, make_frames, open_run
+from latentwrap.joint.slac import SLAC
+from latentwrap.models import load_model
+from latentwrap.training.memory import MemoryEstimate
+
+
+@dataclass(frozen=True)
+class Rounds:
+    """How the rounds go.
+
+    Attributes:
+        most: rounds at most.
+        steps: environment steps of the agent in each, on a frozen model.
+        model_updates: of the model after each but the last, on all that was seen so far.
+        settling: updates of the agent on the new latents before it acts on them.
+        patience: rounds without a gain before it stops.
+        episodes: in each evaluation.
+    """
+
+    most: int = 4
+    steps: int = 5000
+    model_updates: int = 1500
+    settling: int = 1000
+    patience: int = 1
+    episodes: int = 10
+
+
+@dataclass(frozen=True)
+class Round:
+    """What came of a round; returns are means over episodes with the agent's mean actions.
+
+    Attributes:
+        number: from 0, whose model is the one that was given.
+        env_steps, model_updates: so far.
+        learned: return at its end, and
+        error: the standard error of that.
+        changed: on the model that learned meanwhile, of the agent as it was; `None` if none did.
+        settled: once the agent has learned from its new latents; likewise.
+    """
+
+    number: int
+    env_steps: int
+    model_updates: int
+    learned: float
+    error: float
+    changed: float | None = None
+    settled: float | None = None
+
+
+@dataclass(frozen=True)
+class ImproveResult:
+    """What improving left behind.
+
+    Attributes:
+        folder: of the run; `best.safetensors` is the agent of the best round.
+        rounds: what came of each.
+        evaluation: of the last agent on fresh episodes; `None` after Ctrl-C.
+        interrupted: Ctrl-C ended it.
+        note: what else the user should know, such as a missing TensorBoard.
+    """
+
+    folder: Path
+    rounds: list[Round] = field(default_factory=list)
+    evaluation: EvaluationResult | None = None
+    interrupted: bool = False
+    note: str | None = None
+
+    @property
+    def best(self) -> Round:
+        """The round with the highest return at its end."""
+        return max(self.rounds, key=lambda each: each.learned)
+
+
+def improve(
+    env_id: str,
+    folder: str | Path,
+    options: JointOptions,
+    *,
+    rounds: Rounds | None = None,
+    resume: bool = False,
+    force: bool = False,
+    show_progress: bool = False,
+    on_start: Callable[[MemoryEstimate], None] | None = None,
+    on_round: Callable[[Round], None] | None = None,
+) -> ImproveResult:
+    """Let agent and model teach each other, for tasks where random data shows too little.
+
+    In each round the agent learns on the latents of a model that stays as it is. Then the model
+    goes on learning from all frames, those that only the agent has come to see included; the replay
+    is filtered anew, the first layers of the agent take over the new scale of the latents, and the
+    agent learns from the new latents before it acts on them. It ends when rounds bring no more.
+
+    Args:
+        env_id: id of the environment, or `module:id`.
+        folder: of the run; made.
+        options: with the model to begin with, and the data that it was pretrained on.
+        rounds: how they go.
+        resume: go on with the run in the folder, with the same arguments.
+        force: replace the run in the folder.
+        show_progress: draw progress bars on standard error.
+        on_start: told before the first step how much memory the run will need.
+        on_round: told what came of each round.
+
+    Raises:
+        LatentwrapError: bad arguments or files; one sentence each.
+
+    Example:
+        >>> options = JointOptions(model="car.safetensors", data="car.h5")
+        >>> improve("CarRacing-v3", "runs/car", options).best.learned  # doctest: +SKIP
+    """
+    if options.model is None:
+        raise ConfigError("improve requires a latent model to begin with: name it with --model.")
+    rounds, run = rounds or Rounds(), AgentRun(folder)
+    if not resume:
+        refuse_folder(run, [p for p in (options.model, options.data) if p], force=force)
+    model = load_model(options.model)
+    make, card = make_frames(env_id, model, {}), describe_run(env_id, model, options)
+    with running(make, options.num_envs, env_id) as envs, closing(make()) as other:
+        agent = open_run(run, card, envs, model, options, resume=resume)
+        if on_start is not None:
+            on_start(agent.memory())
+        improver = _Improver(
+            agent, agent.watch(other), run, rounds, seed=options.seed, show=show_progress
+        )
+        if resume:
+            improver.read()
+        improver.run(on_round or (lambda _: None))
+        evaluation = None
+        if not agent.interrupted:
+            evaluation = improver.evaluate(options.seed + FINAL_SEED)
+    return ImproveResult(run.folder, improver.done, evaluation, agent.interrupted, improver.note)
+
+
+class _Improver:
+    """The rounds of one run; what is done is written down, and not done again."""
+
+    def __init__(
+        self, agent: SLAC, env: Any, run: AgentRun, rounds: Rounds, *, seed: int, show: bool
+    ) -> None:
+        self._agent, self._env, self._run = agent, env, run
+        self._rounds, self._seed, self._show = rounds, seed, show
+        self._path = run.folder / "rounds.json"
+        self.done: list[Round] = []
+        self.note: str | None = None
+
+    def run(self, on_round: Callable[[Round], None]) -> None:
+        """Go through the rounds until nothing is gained, or they are over."""
+        agent = self._agent
+        while not agent.interrupted and not self._is_over():
+            if agent.updater.steps_done < len(self.done) * self._rounds.model_updates:
+                self._change_model()
+            else:
+                self._learn(on_round)
+
+    def evaluate(self, seed: int | None = None) -> EvaluationResult:
+        """The agent as it is."""
+        seed = self._seed + WATCHED_SEED if seed is None else seed
+        episodes, policy = self._rounds.episodes, self._agent.policy
+        return evaluate_policy(policy, self._env, episodes, seed=seed, show_progress=self._show)
+
+    def read(self) -> None:
+        """Take over the rounds of a run that is resumed."""
+        try:
+            rows = json.loads(self._path.read_text(encoding="utf-8"))
+            self.done = [Round(**row) for row in rows]
+        except FileNotFoundError:
+            self.done = []
+        except (OSError, ValueError, TypeError):
+            raise CheckpointError(
+                f"{self._path} is not what improve wrote: begin the run anew with --force."
+            ) from None
+
+    def _learn(self, on_round: Callable[[Round], None]) -> None:
+        """A round of the agent on the model as it is."""
+        agent, goal = self._agent, (len(self.done) + 1) * self._rounds.steps
+        log = LogMetrics(self._run.folder)
+        agent.learn(goal - agent.num_timesteps, callback=log, progress_bar=self._show)
+        self.note = log.note
+        agent.save(self._run.folder)
+        if not agent.interrupted:
+            self._write()
+            on_round(self.done[-1])
+
+    def _write(self) -> None:
+        result = self.evaluate()
+        if result.mean > max((each.learned for each in self.done), default=-math.inf):
+            self._agent.save_policy(self._run.best_path)
+        self.done.append(Round(
+            number=len(self.done),
+            env_steps=self._agent.num_timesteps,
+            model_updates=self._agent.updater.steps_done,
+            learned=result.mean,
+            error=result.std / math.sqrt(len(result.returns)),
+        ))  # fmt: skip
+        self._keep()
+
+    def _is_over(self) -> bool:
+        """Whether all rounds were done, or the latest ones gained less than chance would."""
+        if len(self.done) >= self._rounds.most:
+            return True
+        patience = self._rounds.patience
+        if len(self.done) <= patience:
+            return False
+        before = max(self.done[:-patience], key=lambda each: each.learned)
+        latest = max(self.done[-patience:], key=lambda each: each.learned)
+        return latest.learned - before.learned <= math.hypot(latest.error, before.error)
+
+    def _change_model(self) -> None:
+        """Let the model learn from all that was seen, and the agent from its new latents."""
+        agent, latest = self._agent, self.done[-1]
+        agent.train_model(len(self.done) * self._rounds.model_updates, progress_bar=self._show)
+        if not agent.interrupted:
+            changed = self.evaluate().mean
+            agent.settle(self._rounds.settling, progress_bar=self._show)
+            self.done[-1] = replace(latest, changed=changed, settled=self.evaluate().mean)
+        agent.save(self._run.folder)
+        self._keep()
+
+    def _keep(self) -> None:
+        with written_whole(self._path) as temporary:
+            rows = [asdict(each) for each in self.done]
+            temporary.write_text(json.dumps(rows, indent=2), encoding="utf-8")
