@@ -18,6 +18,7 @@ from latentwrap.seeding import numpy_generator
 from latentwrap.types import AnyArray, BoolArray, FloatArray, Frames, IntArray
 
 _NOTHING = -1
+_TRIES = 8
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ class SequenceReplay:
 
     def __len__(self) -> int:
         """Transitions that can be drawn."""
-        return int(np.count_nonzero(self._available() >= 1))
+        return int(np.count_nonzero(self._available(self._all_rows()) >= 1))
 
     @property
     def num_rows(self) -> int:
@@ -157,26 +158,32 @@ class SequenceReplay:
         Raises:
             DatasetError: no episode is that long.
         """
-        ends = np.flatnonzero(self._available() >= actions)
-        if not len(ends):
-            longest = int(self._available().max(initial=0))
+        ends = self._draw(count, least=actions)
+        if ends is None:
+            longest = int(self._available(self._all_rows()).max(initial=0))
             raise DatasetError(
                 f"The model learns from windows of {actions} actions, the longest episode so far "
                 f"has {longest}: set a smaller window of the model."
             )
-        return self.windows_before(ends[self.generator.integers(len(ends), size=count)], actions)
+        return self.windows_before(ends, actions)
 
     def draw(self, count: int) -> IntArray:
-        """Rows that random transitions led to, int64 (count,)."""
-        known = np.flatnonzero(self._available() >= 1)
-        return known[self.generator.integers(len(known), size=count)]
+        """Rows that random transitions led to, int64 (count,).
+
+        Raises:
+            DatasetError: there is none yet.
+        """
+        rows = self._draw(count, least=1)
+        if rows is None:
+            raise DatasetError("An agent learns from transitions, the replay has none: add some.")
+        return rows
 
     def windows_before(self, rows: IntArray, actions: int) -> IntArray:
         """The windows that end in rows (N,), int64 (N, actions + 1).
 
         Where an episode, or what is left of it, is shorter, its first row is repeated.
         """
-        back, known = np.arange(actions, -1, -1), self._available()[rows]
+        back, known = np.arange(actions, -1, -1), self._available(rows)
         return self.before(rows[:, None], np.minimum.outer(known, back))
 
     def before(self, rows: IntArray, count: IntArray | int) -> IntArray:
@@ -265,11 +272,37 @@ class SequenceReplay:
         ordered: IntArray = lane * self._length + places
         return ordered
 
-    def _available(self) -> IntArray:
+    def _draw(self, count: int, *, least: int) -> IntArray | None:
+        """Random rows that at least so many transitions led to; `None` where there are none."""
+        found: list[IntArray] = []
+        for _ in range(_TRIES):
+            # Most rows will do, so that a few tries spare looking at all of them.
+            rows = self._random_rows(count)
+            found.append(rows[self._available(rows) >= least])
+            if sum(map(len, found)) >= count:
+                return np.concatenate(found)[:count]
+        everything = self._all_rows()
+        fit = everything[self._available(everything) >= least]
+        return fit[self.generator.integers(len(fit), size=count)] if len(fit) else None
+
+    def _random_rows(self, count: int) -> IntArray:
+        ends = np.cumsum(np.minimum(self.kept, self._length))
+        if not ends[-1]:
+            return np.zeros(0, int)
+        drawn = self.generator.integers(ends[-1], size=count)
+        lanes = np.searchsorted(ends, drawn, side="right")
+        before = np.concatenate([[0], ends[:-1]])
+        rows: IntArray = lanes * self._length + drawn - before[lanes]
+        return rows
+
+    def _all_rows(self) -> IntArray:
+        return np.concatenate([self._in_order(lane) for lane in range(self.lanes)])
+
+    def _available(self, rows: IntArray) -> IntArray:
         """How many transitions led to each row inside its episode and are still there."""
-        place, full = np.arange(self._length), self.kept >= self._length
-        since_oldest = (place - np.where(full, self.kept, 0)[:, None]) % self._length
-        available: IntArray = np.minimum(self._age, since_oldest.reshape(-1))
+        lanes, places = np.divmod(rows, self._length)
+        oldest = np.where(self.kept >= self._length, self.kept, 0)[lanes]
+        available: IntArray = np.minimum(self._age[rows], (places - oldest) % self._length)
         return available
 
     def _put(self, lane: int, frame: AnyArray, vectors: AnyArray, *, age: int) -> int:

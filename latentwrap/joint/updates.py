@@ -20,6 +20,7 @@ from latentwrap.types import AnyArray, FloatArray, IntArray
 from latentwrap.wrappers.following import History
 
 _FRAMES_SHOWN = 1000
+_ROWS_MEASURED = 10_000
 
 
 class JointUpdates:
@@ -79,7 +80,8 @@ class JointUpdates:
 
     def rescale(self) -> None:
         """Measure the latents of the replay anew, and let the agent see them in that scale."""
-        beliefs = self._replay.beliefs(self._replay.rows())
+        rows = self._replay.rows()
+        beliefs = self._replay.beliefs(rows[:: max(1, len(rows) // _ROWS_MEASURED)])
         scale = _statistics(self._model.latent(beliefs).double().cpu().numpy())
         self._model.normalizer = scale
         if self._view.standardizes:

@@ -80,6 +80,9 @@ class LatentObserver:
             A new float32 array (num, d + V).
         """
         num = self._filter.num
+        if self._vectors.shape[1]:
+            # A model that learns meanwhile may have come to know other vectors.
+            self._scale = vector_scale(self._filter.model, self._inputs)
         chosen = np.ones(num, bool) if mask is None else mask
         rows = [
             row if c else None

@@ -16,12 +16,14 @@ from latentwrap import RenderFrame
 from latentwrap.actions import ActionSpec
 from latentwrap.joint.sequences import SequenceReplay, SequenceSpec
 from latentwrap.models import LatentModel
-from latentwrap.pixels import FrameSpec
+from latentwrap.pixels import Camera, FrameSpec
 from latentwrap.training.statistics import filter_beliefs
 from latentwrap.vectors import VectorSpec
 
 SIDE = 16
 FRAME = FrameSpec(height=SIDE, width=SIDE)
+NAMED = FrameSpec(height=SIDE, width=SIDE, cameras=(Camera(name="image"),))
+"""The same image, out of a Dict."""
 VECTORS = VectorSpec(names=("joints", "grip"), sizes=(2, 1))
 BOX = spaces.Box(np.float32([-2, 0]), np.float32([2, 4]))
 DISCRETE = spaces.Discrete(3, start=5)
@@ -34,6 +36,7 @@ TINY_MODEL = {
 QUICK = {
     "hidden": (16,), "batch_size": 8, "learning_starts": 20, "initial_model_updates": 3,
     "buffer_size": 200, "rescale_every": 7, "history": 3, "burn_in": 3,
+    "actor_input": "latent",
 }  # fmt: skip
 
 
@@ -139,7 +142,11 @@ def make_model(
     """A tiny model of such a world."""
     spec = VECTORS if vectors or sees else None
     return make_tiny_model(
-        kind=kind, action_space=actions, frame=FRAME, vectors=spec, sees_vectors=sees
+        kind=kind,
+        action_space=actions,
+        frame=FRAME if spec is None else NAMED,
+        vectors=spec,
+        sees_vectors=sees,
     )
 
 
@@ -169,14 +176,15 @@ def play_into(
         replay.begin(lane, now.frames[0], seen[-1])
         for _ in range(length):
             _, reward, terminated, truncated, _ = env.step(space.sample())
+            finished = number < len(lengths) - 1
             replay.step(
                 lane,
                 now.actions[-1],
                 reward,
                 now.frames[-1],
                 seen[-1],
-                terminated=terminated,
-                ended=(terminated or truncated) and number < len(lengths) - 1,
+                terminated=terminated and finished,
+                ended=(terminated or truncated) and finished,
             )
     return env.diary
 
