@@ -237,9 +237,13 @@ def parse_making(options: dict[str, Any]) -> dict[str, Any]:
 
 def making_words(making: Mapping[str, Any]) -> list[str]:
     """What to type to say the same by `making_options`."""
-    words = ["--size", f"{making['height']}x{making['width']}"]
+    from latentwrap.pixels import DEFAULT_SIZE
+
+    height, width = (making.get(side, DEFAULT_SIZE) for side in ("height", "width"))
+    words = ["--size", f"{height}x{width}"]
     words += ["--grey"] if making.get("grey") else []
-    words += ["--frame-skip", str(making["frame_skip"]), "--rendering", str(making["rendering"])]
+    words += ["--frame-skip", str(making.get("frame_skip", 1))]
+    words += ["--rendering", str(making.get("rendering", "fast"))]
     words += [word for name in making.get("cameras") or () for word in ("--camera", str(name))]
     keys = making.get("image_keys") or (), making.get("vector_keys") or ()
     return words + observation_words(*keys, making.get("layout"))

@@ -146,7 +146,7 @@ def command(
         on_start=lambda memory: tell_memory(report, memory),
         on_round=lambda each: report.say(_words(each)),
     )
-    _tell(report, result)
+    _tell(report, result, data)
     if result.interrupted:
         ctx.exit(INTERRUPTED)
 
@@ -158,7 +158,7 @@ def _words(each: Round) -> str:
     )
 
 
-def _tell(report: Report, result: ImproveResult) -> None:
+def _tell(report: Report, result: ImproveResult, data: Path | None) -> None:
     if result.note:
         report.say(result.note)
     if result.interrupted:
@@ -169,10 +169,11 @@ def _tell(report: Report, result: ImproveResult) -> None:
     if evaluation is not None:
         report.say(f"The last agent: return {evaluation.mean:.1f} ± {evaluation.std:.1f}.")
     model = result.folder / "best-model.safetensors"
-    report.next(
-        ["latentwrap", "play", result.folder, "--best"],
-        ["latentwrap", "evaluate", model, "data.h5"],
-    )
+    commands: list[list[object]] = [["latentwrap", "play", result.folder, "--best"]]
+    if data is not None:
+        commands.append(["latentwrap", "evaluate", model, data])
+    if result.rounds:
+        report.next(*commands)
     report.result(
         run=result.folder,
         rounds=[asdict(each) for each in result.rounds],

@@ -64,6 +64,7 @@ def command(
       latentwrap play runs/car --episodes 20
     """
     from latentwrap.agents.evaluate import evaluate_policy
+    from latentwrap.agents.policy import Policy
     from latentwrap.agents.run_folder import AgentRun
     from latentwrap.evaluation.video import check_video, record_video
     from latentwrap.files import refuse_output
@@ -84,7 +85,10 @@ def command(
         if video_episodes:
             record_video(video, policy, env, episodes=video_episodes, seed=seed, show_progress=True)
             report.say(f"Frame and reconstruction side by side: {video}")
-    report.next(_longer(agent_run, steps=2 * policy.num_timesteps))
+    steps = policy.num_timesteps
+    if best:
+        steps = Policy.load(agent_run.agent_path, device="cpu").num_timesteps
+    report.next(_longer(agent_run, steps=2 * steps))
     report.result(
         return_mean=result.mean,
         return_std=result.std,
@@ -99,20 +103,35 @@ def _longer(run: AgentRun, *, steps: int) -> list[object]:
     from latentwrap.joint import JointConfig
 
     card = run.read_card()
-    words: list[object] = ["latentwrap", "train", card.env_id, "-o", run.folder]
+    rounds = None if card.joint is None else card.joint.rounds
+    verb = "train" if rounds is None else "improve"
+    words: list[object] = ["latentwrap", verb, card.env_id, "-o", run.folder]
     words += ["--model", card.model] if card.model else []
     words += [] if card.data is None else ["--data", card.data]
     usual = SACConfig() if card.joint is None else JointConfig()
     words += _settings(usual.model_dump(mode="json"), card.config, "")
+    if card.joint is not None and rounds is not None:
+        words += _settings({}, card.joint.model_options, "model.")
+        words += _round_words(rounds)
+        return [*words, "--seed", card.seed, "--resume"]
     if card.joint is not None:
         words += _joint_words(card.joint)
     return [*words, "--seed", card.seed, "--steps", steps, "--resume"]
 
 
+def _round_words(rounds: Mapping[str, Any]) -> list[object]:
+    """What to type after `latentwrap improve` for one round more."""
+    words: list[object] = ["--rounds", 1 + int(rounds["most"])]
+    for name in ("steps", "model_updates", "settling"):
+        words += [f"--{name.replace('_', '-')}", rounds[name]]
+    return [*words, "--evaluation-episodes", rounds["episodes"]]
+
+
 def _joint_words(card: JointCard) -> list[object]:
     """What to type after `latentwrap train` for the same environment and model."""
     words: list[object] = ["--joint", *(["--frozen"] if card.frozen else [])]
-    words += ["--preset", card.preset, *(["--kind", card.kind] if card.kind else [])]
+    if card.making:  # else a checkpoint said what it is
+        words += ["--preset", card.preset, *(["--kind", card.kind] if card.kind else [])]
     words += _settings({}, card.model_options, "model.")
     words += ["--num-envs", card.num_envs] if card.num_envs > 1 else []
     return words + (list(making_words(card.making)) if card.making else [])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +27,12 @@ from latentwrap.errors import ConfigError
 if TYPE_CHECKING:
     from latentwrap.agents.runs import TrainResult
     from latentwrap.training.memory import MemoryEstimate
+
+_OF_NEW = {
+    "preset", "kind", "frame_skip", "size", "grey", "image_keys", "vector_keys", "layout",
+    "rendering", "cameras",
+}  # fmt: skip
+"""Options that only a new model needs."""
 
 _OF_MODEL = "model."
 """What the names of the model's hyperparameters begin with."""
@@ -130,6 +136,8 @@ def command(
     if joint:
         from latentwrap.joint.runs import JointOptions, Watching, train_joint
 
+        if model is not None:
+            _refuse_options(ctx, _OF_NEW, "--model says what the model is and what it sees")
         of_model, of_agent = split_settings(options)
         making = parse_making(of_joint)
         result = train_joint(
@@ -155,7 +163,11 @@ def command(
     else:
         from latentwrap.agents.runs import train_agent
 
-        _refuse_joint_options(ctx)
+        _refuse_options(
+            ctx,
+            {*_OF_NEW, "frozen", "num_envs"},
+            "it is for --joint, and a pretrained model says itself what it sees",
+        )
         if model is None:
             raise ConfigError(
                 "Training SAC requires a latent model: name it with --model, or pass --joint to "
@@ -198,19 +210,17 @@ def tell_memory(report: Report, memory: MemoryEstimate) -> None:
     )
 
 
-def _refuse_joint_options(ctx: click.Context) -> None:
-    """An option that would not be heard is a mistake."""
-    usual = ("env_id", "model", "data", "output", "steps", "config", "settings", "seed", "device")
-    heard = {*usual, "evaluate_every", "evaluation_episodes", "final_episodes", "joint"}
-    heard |= {"resume", "force", "as_json", "debug"}
+def _refuse_options(ctx: click.Context, unheard: Collection[str], why: str) -> None:
+    """An option that would not be heard is a mistake.
+
+    Raises:
+        ConfigError: one of them was given.
+    """
     for parameter in ctx.command.params:
         name = str(parameter.name)
         given = ctx.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT
-        if name not in heard and given:
-            raise ConfigError(
-                f"{parameter.opts[0]} is for --joint; a pretrained model says itself what its "
-                "frames look like: leave it out."
-            )
+        if name in unheard and given:
+            raise ConfigError(f"{parameter.opts[0]} would not be heard, for {why}: leave it out.")
 
 
 def _tell(report: Report, result: TrainResult) -> None:

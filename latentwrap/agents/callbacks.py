@@ -126,14 +126,14 @@ class LogMetrics(Callback):
         self._log = MetricLog(self._folder, resume_at=resume_at)
         self.note = self._log.note
         self._sums: dict[str, Tensor] = {}
-        self._updates = 0
+        self._counts: dict[str, int] = {}
         self._since = time.monotonic(), agent.num_timesteps
 
     def on_update(self, agent: LearningAgent, metrics: dict[str, Tensor]) -> None:
         """Add up; nothing is read from the device yet."""
         for name, value in metrics.items():
             self._sums[name] = self._sums[name] + value if name in self._sums else value
-        self._updates += 1
+            self._counts[name] = self._counts.get(name, 0) + 1
 
     def on_episode(self, agent: LearningAgent, stats: EpisodeStats) -> None:
         """Write return and length."""
@@ -142,12 +142,12 @@ class LogMetrics(Callback):
 
     def on_step(self, agent: LearningAgent) -> bool:
         """Write the means since the last row."""
-        if agent.num_timesteps % self._every == 0 and self._updates:
-            row = {f"train/{n}": float(v) / self._updates for n, v in self._sums.items()}
+        if agent.num_timesteps % self._every == 0 and self._sums:
+            row = {f"train/{n}": float(v) / self._counts[n] for n, v in self._sums.items()}
             now, before = (time.monotonic(), agent.num_timesteps), self._since
             row["time/steps_per_second"] = (now[1] - before[1]) / max(now[0] - before[0], 1e-9)
             self._log.write(agent.num_timesteps, row)
-            self._sums, self._updates, self._since = {}, 0, now
+            self._sums, self._counts, self._since = {}, {}, now
         return True
 
     def on_end(self, agent: LearningAgent) -> None:

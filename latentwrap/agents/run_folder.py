@@ -33,6 +33,7 @@ class JointCard:
         frozen: the model did not learn.
         num_envs: environments that were stepped together.
         history: frames that the actor sees features of; `None` if it sees the latent.
+        rounds: of `latentwrap improve`, how they go; `None` for one run without rounds.
     """
 
     preset: str
@@ -42,6 +43,7 @@ class JointCard:
     frozen: bool
     num_envs: int
     history: int | None
+    rounds: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -174,6 +176,11 @@ class AgentRun:
         if card.joint is not None:
             usual = model_path_of(self.best_path if best else self.agent_path)
         path = Path(moved or usual)
+        if best and not self.best_path.is_file():
+            raise CheckpointError(
+                f"{self.folder} holds no best agent, for there was no evaluation yet: take the "
+                "last one."
+            )
         if not path.is_file():
             raise CheckpointError(
                 f"The model {path} of the agent in {self.folder} is gone: name the file by model "

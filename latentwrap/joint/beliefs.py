@@ -11,7 +11,7 @@ from torch import Tensor
 from latentwrap.joint.sequences import SequenceReplay
 from latentwrap.models import LatentModel, map_belief
 from latentwrap.types import IntArray
-from latentwrap.wrappers.following import choose
+from latentwrap.wrappers.following import History, choose
 
 _ROWS_AT_ONCE = 2048
 
@@ -99,7 +99,7 @@ class ReplayFilter:
         return model.see(frames, vectors).view(*rows.shape, -1)
 
     def _begin(self, rows: IntArray, seen: Tensor) -> Any:
-        first = torch.from_numpy(self._replay.is_first(rows[:, 0])).to(seen.device)
+        first = torch.from_numpy(self._replay.begins(rows[:, 0])).to(seen.device)
         if not first.any():
             return self._replay.beliefs(rows[:, 0])
         begun = self._model.believe_first(seen, self.noise(len(rows)))
@@ -121,3 +121,18 @@ class ReplayFilter:
             return None
         shape = (count, self._model.noise_size)
         return torch.randn(shape, generator=self.generator).to(self._model.device)
+
+
+def replayed_history(replay: SequenceReplay, rows: IntArray, features: Tensor) -> History:
+    """The history along windows of rows.
+
+    Args:
+        replay: where they are.
+        rows: of windows, int64 (B, length); one that is repeated stands for what was not yet.
+        features: of their frames, float32 (B, length, F).
+    """
+    before, after = rows[:, :-1], rows[:, 1:]
+    size = replay.spec.action.size
+    taken = replay.actions(before.reshape(-1)).reshape(*before.shape, size)
+    known = np.where((before == after)[..., None], np.float32(0), taken)
+    return History(features, torch.from_numpy(known).to(features.device))

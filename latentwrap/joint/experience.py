@@ -8,7 +8,7 @@ from torch import Tensor
 
 from latentwrap.agents.stepping import Played, Stepper
 from latentwrap.envs.frames import FRAME, VECTORS
-from latentwrap.joint.beliefs import ReplayFilter
+from latentwrap.joint.beliefs import ReplayFilter, replayed_history
 from latentwrap.joint.sequences import SequenceReplay
 from latentwrap.models import LatentModel, map_belief
 from latentwrap.types import AnyArray, BoolArray, FloatArray, IntArray
@@ -41,7 +41,7 @@ class Experience:
     ) -> None:
         self._model, self._replay, self._filter = model, replay, filter_
         self._stepper = Stepper(frames.env, frames.rows)
-        self._follower = Follower(model, history)
+        self._follower, self._length = Follower(model, history), history
         self._followed: Followed | None = None
 
     @property
@@ -92,6 +92,17 @@ class Experience:
         ]
         self._keep(np.array(rows, int), acted)
         return played
+
+    def catch_up(self) -> None:
+        """Take up beliefs and histories that were filtered anew in the replay."""
+        rows = self._replay.latest_rows()
+        begun = rows[self._replay.begins(rows)]
+        if len(begun):  # an episode of one frame is in no window
+            self._filter.refresh(begun[:, None])
+        windows = self._replay.windows_before(rows, self._length - 1)
+        features = self._replay.features(windows)
+        history = replayed_history(self._replay, windows, features)
+        self._followed = Followed(self._replay.beliefs(rows), history)
 
     def restart(self) -> None:
         """Begin the episodes that follow those which ended."""

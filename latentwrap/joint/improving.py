@@ -132,8 +132,14 @@ def improve(
     rounds, run = rounds or Rounds(), AgentRun(folder)
     if not resume:
         refuse_folder(run, [p for p in (options.model, options.data) if p], force=force)
+    if options.agent_options.get("actor_input") == "history":
+        raise ConfigError(
+            "improve requires actor_input=latent: a history of features means something else to "
+            "every new model, and nothing would carry over."
+        )
     model = load_model(options.model)
-    make, card = make_frames(env_id, model, {}), describe_run(env_id, model, options)
+    make = make_frames(env_id, model, {})
+    card = describe_run(env_id, model, options, asdict(rounds))
     with running(make, options.num_envs, env_id) as envs, closing(make()) as other:
         agent = open_run(run, card, envs, model, options, resume=resume)
         if on_start is not None:
@@ -168,6 +174,8 @@ class _Improver:
         while not agent.interrupted and not self._is_over():
             if agent.updater.steps_done < len(self.done) * self._rounds.model_updates:
                 self._change_model()
+            elif self.done and self.done[-1].settled is None:
+                self._settle()
             else:
                 self._learn(on_round)
 
@@ -225,15 +233,20 @@ class _Improver:
         return latest.learned - before.learned <= math.hypot(latest.error, before.error)
 
     def _change_model(self) -> None:
-        """Let the model learn from all that was seen, and the agent from its new latents."""
-        agent, latest = self._agent, self.done[-1]
+        """Let the model learn from all that was seen."""
+        agent = self._agent
         agent.train_model(len(self.done) * self._rounds.model_updates, progress_bar=self._show)
-        if not agent.interrupted:
-            changed = self.evaluate().mean
-            agent.settle(self._rounds.settling, progress_bar=self._show)
-            self.done[-1] = replace(latest, changed=changed, settled=self.evaluate().mean)
         agent.save(self._run.folder)
-        self._keep()
+
+    def _settle(self) -> None:
+        """Let the agent learn from its new latents before it acts on them."""
+        agent, latest = self._agent, self.done[-1]
+        changed = self.evaluate().mean
+        agent.settle(self._rounds.settling, progress_bar=self._show)
+        if not agent.interrupted:
+            self.done[-1] = replace(latest, changed=changed, settled=self.evaluate().mean)
+            agent.save(self._run.folder)
+            self._keep()
 
     def _keep(self) -> None:
         with written_whole(self._path) as temporary:

@@ -8,9 +8,11 @@ from typing import Any
 import torch
 
 from latentwrap.actions import ActionSpec
+from latentwrap.joint.sequences import SequenceReplay
 from latentwrap.models import LatentModel, LatentNormalizer, WindowTensors, build_model
 from latentwrap.seeding import torch_generator
-from latentwrap.training.recipes import Recipe, make_recipe, stored_recipe
+from latentwrap.training.memory import MemoryEstimate, estimate_memory
+from latentwrap.training.recipes import Recipe, TrainingConfig, make_recipe, stored_recipe
 from latentwrap.wrappers.frame_envs import FrameEnvironment
 
 
@@ -43,7 +45,20 @@ def new_model(frames: FrameEnvironment, recipe: Recipe, seed: int) -> LatentMode
     return model
 
 
-def empty_window(model: LatentModel, steps: int) -> WindowTensors:
+def memory_of(
+    model: LatentModel, training: TrainingConfig, replay: SequenceReplay
+) -> MemoryEstimate:
+    """What learning will need once a replay is full."""
+    kept = replay.spec.row_bytes + 4 * (model.latent_size + model.seen_size)
+    return estimate_memory(
+        model,
+        _empty_window(model, training.window),
+        batch_size=training.batch_size,
+        frames=replay.num_rows * kept,
+    )
+
+
+def _empty_window(model: LatentModel, steps: int) -> WindowTensors:
     """A window of zeros, to count with."""
     zeros = torch.zeros(1, steps, device=model.device)
     frames = torch.zeros(1, steps + 1, *model.frame_spec.shape, dtype=torch.uint8)

@@ -151,7 +151,12 @@ def make_frames(env_id: str, model: LatentModel | None, making: Mapping[str, Any
     )
 
 
-def describe_run(env_id: str, model: LatentModel | None, options: JointOptions) -> RunCard:
+def describe_run(
+    env_id: str,
+    model: LatentModel | None,
+    options: JointOptions,
+    rounds: Mapping[str, Any] | None = None,
+) -> RunCard:
     """What `run.json` says of the run."""
     start = None if model is None or model.checkpoint is None else model.checkpoint
     config = JointConfig.parse(options.agent_options).settled(new_model=model is None)
@@ -173,6 +178,7 @@ def describe_run(env_id: str, model: LatentModel | None, options: JointOptions) 
             frozen=options.frozen,
             num_envs=options.num_envs,
             history=config.history if config.actor_input == "history" else None,
+            rounds=None if rounds is None else dict(rounds),
         ),
     )
 
@@ -197,7 +203,8 @@ def open_run(
             raise CheckpointError(
                 f"The agent in {run.folder} learned on a frozen model: leave --joint out to go on."
             )
-        refuse_changes(run.folder, before.as_json(), card.as_json(), free=["model", "data"])
+        free = ["model", "data", "joint.rounds.most", "joint.rounds.patience"]
+        refuse_changes(run.folder, before.as_json(), card.as_json(), free=free)
         return SLAC.load(run.folder, envs, device=options.device)
     agent = SLAC(
         envs,

@@ -26,12 +26,17 @@ STATE, AGENT, REPLAY = "state.safetensors", "agent.safetensors", "replay"
 
 def save_policy(agent: SLAC, path: Path) -> None:
     """Write the agent, and beside it the model that it acts on."""
-    training = {
-        "joint": True,
-        "recipe": agent.recipe.model_dump(mode="json"),
-        "steps": agent.updater.steps_done,
-        "env_steps": agent.num_timesteps,
-    }
+    start = agent.model.checkpoint
+    training = (
+        start.document["training"]
+        if start is not None
+        else {
+            "joint": True,
+            "recipe": agent.recipe.model_dump(mode="json"),
+            "steps": agent.updater.steps_done,
+            "env_steps": agent.num_timesteps,
+        }
+    )
     fingerprint = save_model(model_path_of(path), agent.model, training=training)
     usual = {name: getattr(agent.config, name) for name in SACConfig.model_fields}
     document = agent.policy.describe(SACConfig(**usual))
@@ -63,6 +68,7 @@ def save_state(agent: SLAC, folder: Path) -> None:
         "ready": agent.ready,
         "owed": agent.owed,
         "num_timesteps": agent.num_timesteps,
+        "seed": agent.seed,
         "updates": agent.updater.steps_done,
         "draws": numpy_state(agent.replay.generator),
         "replay": listed,
@@ -83,12 +89,18 @@ class SavedState:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        if not (folder / STATE).is_file():
+            raise CheckpointError(
+                f"There is nothing to resume in {folder}: run the command without --resume."
+            )
         self._stored = storage.load(folder / STATE, file_format=FORMAT, what="state")
         document = self._stored.document
         try:
             self.config = JointConfig.parse(document["config"])
             self.recipe = stored_recipe(document["recipe"])
             self.frozen = bool(document["frozen"])
+            # What is drawn from now on must not be what was drawn at the start.
+            self.seed = int(document["seed"]) + int(document["num_timesteps"])
             self.model: LatentModel = rebuild_model(document["model"])
         except (KeyError, TypeError, ValueError) as error:
             raise CheckpointError(
@@ -101,7 +113,7 @@ class SavedState:
         agent.updater.restore(under("updater.", tensors), int(document["updates"]))
         agent.learner.restore(under("learner.", tensors))
         agent.filter.generator.set_state(tensors["filter.noise"])
-        agent.num_timesteps = int(document["num_timesteps"])
+        agent.num_timesteps, agent.seed = int(document["num_timesteps"]), int(document["seed"])
         agent.is_new, agent.ready = bool(document["is_new"]), bool(document["ready"])
         agent.owed = float(document["owed"])
         restore_numpy_state(agent.replay.generator, document["draws"])

@@ -11,13 +11,14 @@ from torch import Tensor
 
 from latentwrap.actions import ActionSpec
 from latentwrap.datasets import Windows
-from latentwrap.errors import DatasetError
+from latentwrap.errors import ConfigError, DatasetError
 from latentwrap.models import map_belief
 from latentwrap.pixels import FrameSpec
 from latentwrap.seeding import numpy_generator
 from latentwrap.types import AnyArray, BoolArray, FloatArray, Frames, IntArray
 
 _NOTHING = -1
+_BOOKKEEPING = 14  # reward, place in the episode, and two flags
 _TRIES = 8
 
 
@@ -56,7 +57,7 @@ class SequenceSpec:
         """Bytes of a row, without what the model made of it."""
         frame = int(np.prod(self.frame.shape))
         action = self.action.stored_size * self.action.stored_dtype.itemsize
-        return frame + action + 4 * self.vectors + 9
+        return frame + action + 4 * self.vectors + _BOOKKEEPING
 
 
 class SequenceReplay:
@@ -84,13 +85,21 @@ class SequenceReplay:
         self.generator = numpy_generator(seed)
         self._length = max(2, -(-capacity // lanes) + 1)
         rows, action = lanes * self._length, spec.action
-        self._frames = np.empty((rows, *spec.frame.shape), np.uint8)
+        try:
+            self._frames = np.empty((rows, *spec.frame.shape), np.uint8)
+        except (MemoryError, ValueError):
+            raise ConfigError(
+                f"A replay of {capacity} transitions would take {rows * spec.row_bytes / 1e9:.1f} "
+                "GB, more than this machine gives: set a smaller buffer_size."
+            ) from None
         self._actions = np.zeros((rows, action.stored_size), action.stored_dtype)
         self._rewards = np.zeros(rows, np.float32)
         self._terminations = np.zeros(rows, bool)
         self._vectors = np.zeros((rows, spec.vectors), np.float32)
         # Place of each row in its episode.
         self._age = np.full(rows, _NOTHING)
+        # Whether what is kept beside a row is of this row, not of one that it was written over.
+        self._filtered = np.zeros(rows, bool)
         self.kept = np.zeros(lanes, int)
         self._open = np.zeros(lanes, bool)
         self._features: Tensor | None = None
@@ -138,16 +147,21 @@ class SequenceReplay:
         self._open[lane] = not ended
         return place
 
-    def keep(self, rows: IntArray, features: Tensor | None, beliefs: Any) -> None:
-        """Keep what the model made of rows (N,): features (N, F), if any, and beliefs of N."""
-        index = torch.from_numpy(rows)
-        if self._beliefs is None:
+    def keep(self, rows: IntArray, features: Tensor, beliefs: Any) -> None:
+        """Keep what the model made of rows (N,): features (N, F), and beliefs of N.
+
+        Of a row that is named several times the last counts.
+        """
+        rows, latest = np.unique(rows[::-1], return_index=True)
+        last = torch.from_numpy(len(features) - 1 - latest).to(features.device)
+        if self._features is None:
+            self._features = self._column(features)
             self._beliefs = map_belief(self._column, beliefs)
-            self._features = None if features is None else self._column(features)
+        index = torch.from_numpy(rows).to(features.device)
+        self._features[index] = features[last]
         for column, values in zip(self._beliefs, beliefs, strict=True):
-            column[index.to(column.device)] = values
-        if self._features is not None and features is not None:
-            self._features[index.to(features.device)] = features
+            column[index] = values[last]
+        self._filtered[rows] = True
 
     def _column(self, values: Tensor) -> Tensor:
         return torch.zeros(len(self._age), *values.shape[1:], device=values.device)
@@ -163,7 +177,7 @@ class SequenceReplay:
             longest = int(self._available(self._all_rows()).max(initial=0))
             raise DatasetError(
                 f"The model learns from windows of {actions} actions, the longest episode so far "
-                f"has {longest}: set a smaller window of the model."
+                f"has {longest}: set a smaller one, model.window={max(1, longest)} or less."
             )
         return self.windows_before(ends, actions)
 
@@ -233,6 +247,13 @@ class SequenceReplay:
         first: BoolArray = self._age[rows] == 0
         return first
 
+    def begins(self, rows: IntArray) -> BoolArray:
+        """Whether a filter has to begin anew at rows, bool.
+
+        At the first of an episode, and where what came before was overwritten unfiltered.
+        """
+        return self.is_first(rows) | ~self._filtered[rows]
+
     def beliefs(self, rows: IntArray) -> Any:
         """Kept beliefs of rows (N,)."""
         index = torch.from_numpy(rows)
@@ -260,6 +281,11 @@ class SequenceReplay:
         """All rows of these episodes."""
         nothing = np.zeros(0, int)
         return np.concatenate([nothing, *(each.rows for each in self.episodes())])
+
+    def latest_rows(self) -> IntArray:
+        """The row that each lane kept last, int64 (lanes,)."""
+        rows: IntArray = np.arange(self.lanes) * self._length + (self.kept - 1) % self._length
+        return rows
 
     def emptiest_lane(self) -> int:
         """The lane that has kept the fewest rows."""
@@ -308,6 +334,7 @@ class SequenceReplay:
     def _put(self, lane: int, frame: AnyArray, vectors: AnyArray, *, age: int) -> int:
         row = lane * self._length + int(self.kept[lane]) % self._length
         self._frames[row], self._vectors[row], self._age[row] = frame, vectors, age
+        self._filtered[row] = False
         self.kept[lane] += 1
         self._open[lane] = True
         return row

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,16 +23,16 @@ from latentwrap.interrupts import InterruptFlag
 from latentwrap.joint.beliefs import ReplayFilter
 from latentwrap.joint.config import JointConfig
 from latentwrap.joint.experience import Experience
-from latentwrap.joint.models import empty_window, find_recipe, new_model
+from latentwrap.joint.models import find_recipe, memory_of, new_model
 from latentwrap.joint.saving import AGENT, SavedState, replay_info, save_policy, save_state
 from latentwrap.joint.sequences import SequenceReplay, SequenceSpec
-from latentwrap.joint.store import ReplayStore, add_episodes
+from latentwrap.joint.store import ReplayStore, add_episodes, check_room, check_vectors
 from latentwrap.joint.updates import JointUpdates
 from latentwrap.joint.view import AgentView
 from latentwrap.models import LatentModel, load_model
 from latentwrap.progress import bar
 from latentwrap.seeding import child_seeds, torch_generator
-from latentwrap.training.memory import MemoryEstimate, estimate_memory
+from latentwrap.training.memory import MemoryEstimate
 from latentwrap.training.recipes import Recipe
 from latentwrap.training.statistics import check_dataset
 from latentwrap.training.updater import ModelUpdater
@@ -98,7 +99,8 @@ class SLAC:
             raise ConfigError("A frozen model must have learned before: name a checkpoint.")
         given = (config or JointConfig()).replace(**overrides)
         self.config = given.settled(new_model=model is None)
-        seeds = child_seeds(seed, 7)
+        self.seed = child_seeds(seed, 1)[0] if seed is None else seed
+        seeds = child_seeds(self.seed, 7)
         where = resolve_device(device)
         if where.type == "cpu":
             keep_freed_memory()
@@ -107,17 +109,14 @@ class SLAC:
         self.action_space = checked_actions(self.frames.env)
         self.recipe = recipe or find_recipe(start, preset, kind, model_options or {})
         self.is_new = start is None
-        self.model = (start or new_model(self.frames, self.recipe, seeds[0])).to(where)
+        begun = new_model(self.frames, self.recipe, seeds[0]) if start is None else start
+        self.model = copy.deepcopy(begun).to(where)  # what was passed in stays as it is
         self.frozen = frozen
-        self.model.requires_grad_(requires_grad=not frozen)
+        self._let_learn(not frozen)
         self.updater = ModelUpdater(self.model, self.recipe.training, seed=seeds[1])
         self.replay = self._make_replay(seeds[2])
-        self.filter = ReplayFilter(
-            self.model,
-            self.replay,
-            sample=self.config.sample_latents,
-            noise=torch_generator(seeds[3]),
-        )
+        sample, noise = self.config.sample_latents, torch_generator(seeds[3])
+        self.filter = ReplayFilter(self.model, self.replay, sample=sample, noise=noise)
         self.view = AgentView(self.model, self.config)
         self._kind = kind_of(self.action_space)
         self.learner = Learner(
@@ -139,7 +138,7 @@ class SLAC:
             self.frames, self.model, self.replay, self.filter, history=self.config.history
         )
         self.action_space.seed(seeds[5])
-        self._reset_seed = seeds[6]
+        self._reset_seed: int | None = seeds[6]
         self.num_timesteps = 0
         self.interrupted = False
         self.ready = frozen
@@ -188,9 +187,11 @@ class SLAC:
             dataset: of the same frames, actions and frame skip, with rewards.
 
         Raises:
-            DatasetError: it does not fit the model, or has no rewards.
+            DatasetError: it does not fit the model or into the replay, or has no rewards.
         """
         check_dataset(self.model, dataset)
+        check_vectors(self.frames.vectors, dataset)
+        check_room(self.replay, dataset)
         add_episodes(self.replay, dataset)
         self.filter.refresh_all()
 
@@ -229,7 +230,7 @@ class SLAC:
             saved.model,
             frozen=saved.frozen,
             recipe=saved.recipe,
-            seed=0,
+            seed=saved.seed,
             device=device,
             config=saved.config,
         )
@@ -238,18 +239,12 @@ class SLAC:
 
     def memory(self) -> MemoryEstimate:
         """What learning will need once the replay is full."""
-        kept = self.replay.spec.row_bytes + 4 * (self.model.latent_size + self.model.seen_size)
-        return estimate_memory(
-            self.model,
-            empty_window(self.model, self.recipe.training.window),
-            batch_size=self.recipe.training.batch_size,
-            frames=self.replay.num_rows * kept,
-        )
+        return memory_of(self.model, self.recipe.training, self.replay)
 
     def store_in(self, folder: Path) -> ReplayStore:
         """Where the frames are saved; another folder begins anew."""
-        if self._store is None or self._store.folder != folder:
-            self._store = ReplayStore(folder, replay_info(self))
+        if self._store is None or self._store.folder != folder.resolve():
+            self._store = ReplayStore(folder.resolve(), replay_info(self))
         return self._store
 
     def _interact(
@@ -257,7 +252,8 @@ class SLAC:
     ) -> None:
         """Act, keep, update, until the goal."""
         experience = self._experience
-        experience.begin(int(self._reset_seed) if self.num_timesteps == 0 else None)
+        experience.begin(self._reset_seed)
+        self._reset_seed = None  # environments go on from here
         wanted = True
         while wanted and self.num_timesteps < goal and not interrupt.raised:
             played = experience.step(self._kind.to_actions(self._explore()))
@@ -309,19 +305,22 @@ class SLAC:
             total: updates of the model until then, those before included.
             progress_bar: draw one on standard error.
         """
-        self.model.requires_grad_(requires_grad=True)
+        self._let_learn(True)  # noqa: FBT003
         with InterruptFlag() as interrupt:
             self._train_model(total, interrupt, show=progress_bar)
-        self.model.requires_grad_(requires_grad=not self.frozen)
+        self._let_learn(not self.frozen)
         self.interrupted = interrupt.raised
         return self
 
     def settle(self, updates: int, *, progress_bar: bool = False) -> SLAC:
         """Let the agent learn from the replay alone."""
-        with bar("Learning anew", updates, show=progress_bar) as progress:
-            for _ in range(updates):
+        title = "Learning anew"
+        with bar(title, updates, show=progress_bar) as progress, InterruptFlag() as interrupt:
+            while updates and not interrupt.raised:
                 self.updates.update_agent()
+                updates -= 1
                 progress.advance()
+        self.interrupted = interrupt.raised
         return self
 
     def _prepare(self, interrupt: InterruptFlag, *, show: bool) -> bool:
@@ -338,7 +337,13 @@ class SLAC:
                 progress.move_to(self.updater.steps_done)
         self.filter.refresh_all()
         self.updates.rescale()
+        self._experience.catch_up()
         return self.updater.steps_done >= total
+
+    def _let_learn(self, learns: bool) -> None:  # noqa: FBT001
+        self.model.requires_grad_(requires_grad=learns)
+        if learns:
+            self.model.checkpoint = None  # it is another one from now on
 
     def _make_replay(self, seed: int) -> SequenceReplay:
         spec = SequenceSpec(self.frames.frame, self.model.action_spec, self.frames.vectors.size)

@@ -12,11 +12,12 @@ from latentwrap.datasets import Dataset, DatasetInfo, DatasetWriter, Episode, jo
 from latentwrap.errors import CheckpointError, DatasetError
 from latentwrap.files import remove
 from latentwrap.joint.sequences import SequenceReplay, Stretch
+from latentwrap.training.statistics import vector_words
 from latentwrap.types import FloatArray, IntArray
 from latentwrap.vectors import VectorSpec
 
-_OPEN = "open"
-"""The kind of file whose episodes go on."""
+_ENDED, _OPEN = _KINDS = "ended", "open"
+"""Files whose episodes are over, and those whose episodes go on."""
 
 
 class ReplayStore:
@@ -48,7 +49,7 @@ class ReplayStore:
         episodes = replay.episodes()
         ended = [e for e in episodes if not e.open and e.begun >= self._marks[e.lane]]
         if ended:
-            self._listed.append(self._write("ended", replay, ended))
+            self._listed.append(self._write(_ENDED, replay, ended))
             for each in ended:
                 self._marks[each.lane] = each.begun + len(each.rows)
         self._forget(replay.capacity)
@@ -56,11 +57,12 @@ class ReplayStore:
         return [*self._listed, *([self._write(_OPEN, replay, going_on)] if going_on else [])]
 
     def tidy(self, listed: Sequence[Mapping[str, Any]]) -> None:
-        """Remove all files but those of a list."""
+        """Remove files of earlier saves that a list does not name."""
         names = {each["name"] for each in listed}
-        for path in self.folder.glob("*.h5"):
-            if path.name not in names:
-                remove(path)
+        for kind in _KINDS:
+            for path in self.folder.glob(f"{kind}-{'[0-9]' * 6}.h5"):
+                if path.name not in names:
+                    remove(path)
 
     def load(self, replay: SequenceReplay, listed: Sequence[Mapping[str, Any]]) -> None:
         """Put the episodes of the files that `save` named into a replay.
@@ -76,7 +78,7 @@ class ReplayStore:
                 self._listed.append(dict(each))
             path = self.folder / str(each["name"])
             try:
-                add_episodes(replay, Dataset(path))
+                add_episodes(replay, Dataset(path), each["lanes"])
             except (DatasetError, OSError) as error:
                 raise CheckpointError(
                     f"The replay cannot be read ({str(error).rstrip('.')}): put the file back, or "
@@ -92,8 +94,13 @@ class ReplayStore:
         with DatasetWriter(self.folder / name, self._info, force=True) as writer:
             for each in episodes:
                 writer.add(read_episode(replay, each.rows, self._info.vectors))
-        transitions = sum(len(each.rows) - 1 for each in episodes)
-        return {"name": name, "kind": kind, "number": self._saves, "transitions": transitions}
+        return {
+            "name": name,
+            "kind": kind,
+            "number": self._saves,
+            "transitions": sum(len(each.rows) - 1 for each in episodes),
+            "lanes": [each.lane for each in episodes],
+        }
 
     def _forget(self, capacity: int) -> None:
         """Name no file any more whose every transition the replay has overwritten."""
@@ -116,8 +123,20 @@ def read_episode(replay: SequenceReplay, rows: IntArray, vectors: VectorSpec) ->
     )
 
 
-def add_episodes(replay: SequenceReplay, dataset: Dataset) -> None:
-    """Put the episodes of a dataset into a replay, where it has kept the least."""
+def add_episodes(
+    replay: SequenceReplay, dataset: Dataset, lanes: Sequence[int] | None = None
+) -> None:
+    """Put the episodes of a dataset into a replay.
+
+    Args:
+        replay: what to fill.
+        dataset: with rewards.
+        lanes: of each episode; where the replay has others, the one that has kept the least.
+
+    Raises:
+        DatasetError: there are no rewards.
+    """
+    known = lanes is not None and max(lanes, default=0) < replay.lanes
     for number in range(dataset.num_episodes):
         episode = dataset.episode(number)
         if episode.rewards is None:
@@ -125,7 +144,7 @@ def add_episodes(replay: SequenceReplay, dataset: Dataset) -> None:
                 f"An agent learns from rewards, {dataset.name} has none: leave it out."
             )
         vectors = _vectors(episode, dataset.info.vectors)
-        lane = replay.emptiest_lane()
+        lane = lanes[number] if lanes is not None and known else replay.emptiest_lane()
         replay.begin(lane, episode.frames[0], vectors[0])
         last = len(episode.actions) - 1
         for t, action in enumerate(episode.actions):
@@ -138,6 +157,35 @@ def add_episodes(replay: SequenceReplay, dataset: Dataset) -> None:
                 terminated=episode.terminated and t == last,
                 ended=t == last,
             )
+
+
+def check_room(replay: SequenceReplay, dataset: Dataset) -> None:
+    """Refuse a dataset of which a part would be overwritten at once.
+
+    Raises:
+        DatasetError: the replay has no room for it.
+    """
+    room = replay.capacity - len(replay)
+    if dataset.num_transitions > room:
+        raise DatasetError(
+            f"{dataset.name} has {dataset.num_transitions} transitions, the replay room for "
+            f"{room}: set a larger buffer_size."
+        )
+
+
+def check_vectors(expected: VectorSpec, dataset: Dataset) -> None:
+    """Refuse a dataset whose vectors are not those that an agent sees.
+
+    Raises:
+        DatasetError: other names, sizes or order.
+    """
+    found = dataset.info.vectors
+    if found != expected:
+        raise DatasetError(
+            f"The agent sees the vectors {vector_words(expected)} beside each frame, "
+            f"{dataset.name} has {vector_words(found)}: collect it with the same --vector-key, in "
+            "the same order."
+        )
 
 
 def _vectors(episode: Episode, spec: VectorSpec) -> FloatArray:

@@ -9,15 +9,14 @@ from torch import Tensor
 from latentwrap.agents.learner import Learner
 from latentwrap.agents.replay import Batch
 from latentwrap.agents.rescaling import Rescaling
-from latentwrap.joint.beliefs import ReplayFilter
+from latentwrap.joint.beliefs import Filtered, ReplayFilter, replayed_history
 from latentwrap.joint.config import JointConfig
 from latentwrap.joint.sequences import SequenceReplay
 from latentwrap.joint.view import AgentView
-from latentwrap.models import LatentModel, LatentNormalizer
+from latentwrap.models import LatentModel, LatentNormalizer, map_belief
 from latentwrap.training.recipes import TrainingConfig
 from latentwrap.training.updater import ModelUpdater
 from latentwrap.types import AnyArray, FloatArray, IntArray
-from latentwrap.wrappers.following import History
 
 _FRAMES_SHOWN = 1000
 _ROWS_MEASURED = 10_000
@@ -55,8 +54,9 @@ class JointUpdates:
     def show_data(self) -> None:
         """Let a new model take means and scales from what happened so far."""
         rows = self._replay.rows()
-        shown = rows[:: max(1, len(rows) // _FRAMES_SHOWN)]
-        self._model.fit_frames(torch.from_numpy(self._replay.frames(shown)))
+        shown = _spread(rows, _FRAMES_SHOWN)
+        frames = torch.from_numpy(self._replay.frames(shown))
+        self._model.fit_frames(frames.to(self._model.device))
         taken = np.concatenate([each.rows[:-1] for each in self._replay.episodes()])
         rewards = self._replay.rewards(taken).astype(np.float64)
         self._model.fit_rewards(float(rewards.mean()), float(rewards.std()))
@@ -81,7 +81,9 @@ class JointUpdates:
     def rescale(self) -> None:
         """Measure the latents of the replay anew, and let the agent see them in that scale."""
         rows = self._replay.rows()
-        beliefs = self._replay.beliefs(rows[:: max(1, len(rows) // _ROWS_MEASURED)])
+        if not len(rows):
+            return
+        beliefs = self._replay.beliefs(_spread(rows, _ROWS_MEASURED))
         scale = _statistics(self._model.latent(beliefs).double().cpu().numpy())
         self._model.normalizer = scale
         if self._view.standardizes:
@@ -90,29 +92,42 @@ class JointUpdates:
 
     def batch(self, rows: IntArray) -> Batch:
         """The transitions that led to rows of the replay, int64 (B,), as the agent sees them."""
-        if self._config.fresh:
-            steps = max(self._config.burn_in, self._config.history)
-            self._filter.refresh(self._replay.windows_before(rows, steps))
-        before = self._replay.before(rows, 1)
+        windows = self._replay.windows_before(rows, self._steps)
+        made = self._filter.refresh(windows) if self._config.fresh else self._kept(windows)
+        before = windows[:, -2]
         return Batch(
-            observation=self._observe(before),
+            observation=self._observe(windows[:, :-1], made, -2),
             action=self._on_device(self._actions(before)),
             reward=self._on_device(self._replay.rewards(before)),
-            next_observation=self._observe(rows),
+            next_observation=self._observe(windows[:, 1:], made, -1),
             terminated=self._on_device(self._replay.terminated(before)),
         )
 
-    def _observe(self, rows: IntArray) -> Tensor:
-        history = self._history(rows) if self._view.with_history else None
-        return self._view.observe(self._replay.beliefs(rows), self._replay.vectors(rows), history)
+    @property
+    def _steps(self) -> int:
+        """Actions in a window of which the agent sees the last."""
+        seen = self._config.history if self._view.with_history else 1
+        return max(seen, self._config.burn_in) if self._config.fresh else seen
 
-    def _history(self, rows: IntArray) -> History:
-        windows = self._replay.windows_before(rows, self._config.history - 1)
-        before, after = windows[:, :-1], windows[:, 1:]
-        actions = self._replay.actions(before.reshape(-1)).reshape(*before.shape, -1)
-        # A row that is repeated stands for frames before the episode.
-        known = np.where((before == after)[..., None], np.float32(0), actions)
-        return History(self._replay.features(windows), self._on_device(known))
+    def _kept(self, windows: IntArray) -> Filtered:
+        """What the replay keeps; of beliefs only the last two."""
+        pairs = windows[:, -2:]
+        beliefs = map_belief(
+            lambda tensor: tensor.unflatten(0, pairs.shape),
+            self._replay.beliefs(pairs.reshape(-1)),
+        )
+        return Filtered(self._replay.features(windows), beliefs)
+
+    def _observe(self, rows: IntArray, made: Filtered, place: int) -> Tensor:
+        """What the agent sees at the end of windows of rows (B, L), `place` in what was made."""
+        beliefs = map_belief(lambda tensor: tensor[:, place], made.beliefs)
+        history = None
+        if self._view.with_history:
+            length = self._config.history
+            first = made.features.shape[1] + place + 1 - length
+            features = made.features[:, first : first + length]
+            history = replayed_history(self._replay, rows[:, -length:], features)
+        return self._view.observe(beliefs, self._replay.vectors(rows[:, -1]), history)
 
     def _actions(self, rows: IntArray) -> FloatArray:
         """As the learner takes them: scaled to [-1, 1], or the index of a discrete one."""
@@ -123,6 +138,13 @@ class JointUpdates:
 
     def _on_device(self, array: FloatArray) -> Tensor:
         return torch.from_numpy(array).to(self._learner.device)
+
+
+def _spread(rows: IntArray, count: int) -> IntArray:
+    """So many of them, evenly spread, or all; no stride that episodes could be in step with."""
+    places = np.linspace(0, len(rows) - 1, min(count, len(rows))).astype(int)
+    chosen: IntArray = rows[places]
+    return chosen
 
 
 def _statistics(rows: AnyArray) -> LatentNormalizer:

@@ -83,4 +83,4 @@ class AgentView:
     def _scaled(self, vectors: FloatArray) -> Tensor:
         normalizer = self._model.vector_normalizer
         scaled = vectors if normalizer is None else normalizer.normalize(vectors)
-        return torch.from_numpy(scaled).to(self._model.device)
+        return torch.from_numpy(np.array(scaled, np.float32)).to(self._model.device)

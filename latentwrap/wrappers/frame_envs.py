@@ -7,17 +7,20 @@ from typing import Any, TypeAlias
 
 import gymnasium as gym
 import numpy as np
-from gymnasium.vector import VectorEnv
+from gymnasium.vector import VectorEnv, VectorWrapper
 
 from latentwrap.envs.frames import FRAME, VECTORS, FrameSkip, RenderFrame, frame_options
 from latentwrap.errors import EnvironmentMismatch
 from latentwrap.models import LatentModel
 from latentwrap.pixels import FrameSpec
+from latentwrap.training.statistics import vector_words
 from latentwrap.types import AnyArray
 from latentwrap.vectors import VectorSpec
 from latentwrap.wrappers.workers import (
     GymnasiumWorkers,
+    MadeFrames,
     OneEnvironment,
+    Workers,
     made_frames,
     refuse_latents,
     repeated,
@@ -81,14 +84,15 @@ def observe_frames(env: Environment, model: LatentModel | None) -> FrameEnvironm
     Raises:
         EnvironmentMismatch: it observes no frames, or others than the model was trained on.
     """
+    workers: Workers
     if isinstance(env, VectorEnv):
-        workers: Any = GymnasiumWorkers(env)
+        workers = GymnasiumWorkers(env)
+        _refuse_vector_of_latents(env)
     else:
-        workers = OneEnvironment(env)
-        refuse_latents(workers)
-        if made_frames(workers) is None:
+        refuse_latents(OneEnvironment(env))
+        if made_frames(OneEnvironment(env)) is None:
             env = _rendered(env, model)
-            workers = OneEnvironment(env)
+        workers = OneEnvironment(env)
     refuse_latents(workers)
     made = made_frames(workers)
     if made is None:
@@ -98,8 +102,18 @@ def observe_frames(env: Environment, model: LatentModel | None) -> FrameEnvironm
         )
     skip = repeated(workers)[0]
     if model is not None:
-        _check_fits(model, made.frames, made.vectors, skip, env)
+        _check_fits(model, made, skip, env)
     return FrameEnvironment(env, made.frames, made.vectors, skip)
+
+
+def _refuse_vector_of_latents(env: VectorEnv[Any, Any, Any]) -> None:
+    inside: VectorEnv[Any, Any, Any] = env
+    while not hasattr(inside, "model_fingerprint") and isinstance(inside, VectorWrapper):
+        inside = inside.env
+    if hasattr(inside, "model_fingerprint"):
+        raise EnvironmentMismatch(
+            "The environments observe the latents of a model already: pass those inside."
+        )
 
 
 def _rendered(env: gym.Env[Any, Any], model: LatentModel | None) -> RenderFrame:
@@ -112,9 +126,7 @@ def _rendered(env: gym.Env[Any, Any], model: LatentModel | None) -> RenderFrame:
     return RenderFrame(env, **options, vector_keys=model.vector_spec.names)
 
 
-def _check_fits(
-    model: LatentModel, frame: FrameSpec, vectors: VectorSpec, skip: int, env: Environment
-) -> None:
+def _check_fits(model: LatentModel, made: MadeFrames, skip: int, env: Environment) -> None:
     def require(name: str, expected: Any, found: Any) -> None:
         if expected != found:
             raise EnvironmentMismatch(
@@ -122,9 +134,10 @@ def _check_fits(
                 "give those, or begin with another model."
             )
 
-    require("frames of shape", model.frame_spec.shape, frame.shape)
-    require("cameras", model.frame_spec.names, frame.names)
-    require("the vectors", model.vector_spec.names, vectors.names)
+    require("frames of shape", model.frame_spec.shape, made.frames.shape)
+    if len(model.frame_spec.names) > 1:  # the name of a single one does not matter
+        require("cameras", model.frame_spec.names, made.frames.names)
+    require("the vectors", vector_words(model.vector_spec), vector_words(made.vectors))
     require("actions that are repeated so often:", model.frame_skip, skip)
     model.action_spec.check_environment(action_space_of(env))
 

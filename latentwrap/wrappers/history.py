@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import gymnasium as gym
 import numpy as np
 import torch
 from gymnasium import spaces
+from gymnasium.envs.registration import EnvSpec
 from gymnasium.utils import RecordConstructorArgs
+from gymnasium.vector import VectorEnv
 
 from latentwrap.envs.frames import FRAME, VECTORS
+from latentwrap.errors import EnvironmentMismatch, LatentwrapError
 from latentwrap.models import LatentModel, load_model
 from latentwrap.types import AnyArray, FloatArray, Frame
 from latentwrap.wrappers.following import Followed, Follower, Seen
@@ -53,16 +56,30 @@ class HistoryObservation(gym.Wrapper[FloatArray, Any, Any, Any], RecordConstruct
     ) -> None:
         recorded = None if isinstance(ckpt, LatentModel) else str(Path(ckpt).resolve())
         RecordConstructorArgs.__init__(self, ckpt=recorded, length=length, device=device)
+        if length < 1:
+            raise LatentwrapError(
+                f"HistoryObservation requires a length of at least 1, got {length}."
+            )
+        if isinstance(env, VectorEnv):
+            raise EnvironmentMismatch(
+                "HistoryObservation requires a single environment, got a vector of them: wrap "
+                "each, or use latentwrap.VectorLatentObservation."
+            )
+        self._rebuilds = recorded is not None
         self.model = ckpt if isinstance(ckpt, LatentModel) else load_model(ckpt, device=device)
         self._frames = observe_frames(env, self.model)
-        assert isinstance(self._frames.env, gym.Env)  # noqa: S101 - what went in came out
-        super().__init__(self._frames.env)
+        super().__init__(cast(gym.Env[Any, Any], self._frames.env))
         self._follower = Follower(self.model, length)
         self._followed: Followed | None = None
         self._row: AnyArray = np.zeros(1, self._frames.dtype)
         size = length * self.model.seen_size + (length - 1) * self.model.action_spec.size
         size += self.model.vector_spec.size
         self.observation_space = spaces.Box(-np.inf, np.inf, (size,), np.float32)
+
+    @property
+    def spec(self) -> EnvSpec | None:  # type: ignore[override] # as gymnasium.Wrapper does
+        """The specification that rebuilds this environment; `None` with a loaded model."""
+        return super().spec if self._rebuilds else None
 
     @property
     def model_fingerprint(self) -> str | None:

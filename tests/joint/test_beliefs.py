@@ -82,7 +82,7 @@ def test_a_window_goes_on_from_the_belief_that_is_kept(kind: str) -> None:
         assert_same_beliefs(ours, map_belief(lambda b, at=start: b[at : at + 5], expected))
     # The kept belief is where it begins, also where that is not what the frames say.
     other = map_belief(lambda b: b + 1, replay.beliefs(rows[2:3]))
-    replay.keep(rows[2:3], None, other)
+    replay.keep(rows[2:3], torch.zeros(1, model.seen_size), other)
     _, beliefs = filter_.refresh(rows[None, 2:4])
     assert_same_beliefs(map_belief(lambda b: b[:, 0], beliefs), other)
     action = torch.from_numpy(replay.actions(rows[2:3]))
@@ -170,7 +170,6 @@ def test_what_is_left_of_an_episode_goes_on_from_its_belief() -> None:
     assert_same_beliefs(replay.beliefs(replay.episodes()[1].rows), expected)
 
 
-@pytest.mark.xfail(strict=True, reason="BUG beliefs.py:108: asks the replay for what none kept")
 def test_an_episode_cut_before_it_was_filtered_is_filtered_from_what_is_left() -> None:
     """As `SLAC.load` and `remember` do, where there is more than the replay holds."""
     model, replay = make_model(), make_replay(capacity=8)
@@ -205,11 +204,11 @@ def test_samples_have_mean_and_spread_of_the_posterior(kind: str) -> None:
         spread_after = model.innovation(first, action, frames[1:]).std[0]
     _, drawn = filter_.refresh(np.full((count, 1), rows[0]))
     check_moments(draws_of_s(kind, drawn)[:, 0], draws_of_s(kind, first)[0], spread)
-    replay.keep(rows[:1], None, first)
+    replay.keep(rows[:1], torch.zeros(1, model.seen_size), first)
     # Not the first row of its episode as far as the replay knows, so it goes on from the mean.
     window = np.tile(rows[:2], (count, 1))
     monkey = pytest.MonkeyPatch()
-    monkey.setattr(replay, "is_first", lambda rows: np.zeros(len(rows), bool))
+    monkey.setattr(replay, "begins", lambda rows: np.zeros(len(rows), bool))
     _, drawn = filter_.refresh(window)
     monkey.undo()
     check_moments(draws_of_s(kind, drawn)[:, 1], draws_of_s(kind, second)[0], spread_after)

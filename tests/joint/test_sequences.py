@@ -48,7 +48,8 @@ class Lists:
 
     def step(self, lane: int, *, terminated: bool = False, ended: bool = False) -> None:
         if not self.running[lane]:
-            return self.begin(lane)
+            self.begin(lane)
+            return
         last = self.lanes[lane][-1]
         last.action, last.reward = 2 + self.serial % 5, self.serial / 8
         last.terminated = terminated
@@ -273,7 +274,7 @@ def test_what_the_model_made_of_rows_is_kept_until_it_is_replaced() -> None:
     replay, rows = lists.replay, lists.replay.rows()
     values = torch.arange(8.0)
     replay.keep(rows, values[:, None] + 100, Belief(values[:, None], values[:, None].repeat(1, 2)))
-    replay.keep(rows[2:4], None, Belief(torch.zeros(2, 1), torch.zeros(2, 2)))
+    replay.keep(rows[2:4], values[2:4, None] + 100, Belief(torch.zeros(2, 1), torch.zeros(2, 2)))
     found = replay.beliefs(rows)
     assert type(found) is Belief
     assert found.a[:, 0].tolist() == [0, 1, 0, 0, 4, 5, 6, 7]
@@ -283,6 +284,31 @@ def test_what_the_model_made_of_rows_is_kept_until_it_is_replaced() -> None:
     lists.step(0)  # the oldest row of the lane is given to another frame
     replay.keep(replay.rows()[3:4], torch.tensor([[9.0]]), Belief(*2 * [torch.tensor([[9.0]])]))
     assert replay.features(replay.rows())[:, 0].tolist() == [101, 102, 103, 9, 104, 105, 106, 107]
+
+
+def test_of_rows_that_are_kept_twice_the_last_stays() -> None:
+    class Belief(NamedTuple):
+        z: torch.Tensor
+
+    rng = np.random.default_rng(0)
+    lists = Lists(600, 1)
+    lists.begin(0)
+    for _ in range(500):
+        lists.step(0)
+    rows = rng.choice(lists.replay.rows(), 2304)
+    values = torch.from_numpy(rng.normal(size=(len(rows), 160)).astype(np.float32))
+    last = {int(row): value for row, value in zip(rows, values, strict=True)}
+    known = np.array(list(last))
+    expected = torch.stack(list(last.values()))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        for _ in range(40):
+            lists.replay.keep(rows, values, Belief(values))
+            assert torch.equal(lists.replay.features(known), expected)
+            assert torch.equal(lists.replay.beliefs(known).z, expected)
+    finally:
+        torch.set_num_threads(threads)
 
 
 def test_a_row_takes_the_bytes_that_were_announced() -> None:

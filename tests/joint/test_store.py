@@ -196,7 +196,9 @@ def test_a_file_that_is_gone_or_damaged_is_named(tmp_path: Path, number: int, ho
         path.unlink()
     else:
         path.write_bytes(b"no HDF5" * 99)
-    with pytest.raises(CheckpointError, match=rf"{path.name}.*put the file back, or begin") as error:
+    with pytest.raises(
+        CheckpointError, match=rf"{path.name}.*put the file back, or begin"
+    ) as error:
         loaded(tmp_path, listed, make_replay())
     assert "\n" not in str(error.value)
 
@@ -229,10 +231,6 @@ def test_lanes_that_are_not_full_are_loaded_whole(tmp_path: Path) -> None:
         assert contents(again) == contents(replay)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="BUG store.py:114: episodes go to the emptiest lane, which may be too "
-    "short for the next while it fitted in the lane it came from; the list should say the lane"
-)  # fmt: skip
 def test_lanes_that_are_nearly_full_are_loaded_whole(tmp_path: Path) -> None:
     replay = make_replay(20, lanes=2)  # rings of 11 rows
     play_into(replay, (5, 4), lane=0, seed=0)

@@ -202,6 +202,24 @@ def test_burning_in_starts_from_the_belief_that_is_kept() -> None:
     assert_same_beliefs(agent.replay.beliefs(window[:, 0]), start, rtol=0, atol=0)
 
 
+def test_a_fresh_pair_of_samples_is_of_one_draw() -> None:
+    agent, _ = make_agent(fresh=True, sample_latents=True)
+    rows = agent.replay.draw(40)
+    filtered: list[Any] = []
+    refresh = agent.filter.refresh
+    patch = pytest.MonkeyPatch()
+    patch.setattr(
+        agent.filter, "refresh", lambda *a: (filtered.append(refresh(*a)), filtered[-1])[1]
+    )
+    batch = agent.updates.batch(rows)
+    patch.undo()
+    [drawn] = filtered
+    for found, place in ((batch.observation, -2), (batch.next_observation, -1)):
+        beliefs = map_belief(lambda b, at=place: b[:, at], drawn.beliefs)
+        expected = agent.view.observe(beliefs, np.zeros((40, 0), np.float32), None)
+        torch.testing.assert_close(found, expected)
+
+
 def test_an_update_of_the_model_renews_what_it_saw() -> None:
     agent, _ = make_agent()
     rows = agent.replay.draw_windows(3, 4)
@@ -275,11 +293,11 @@ def test_the_scale_is_measured_over_all_that_is_kept() -> None:
 def test_with_a_history_only_the_checkpoint_gets_the_scale() -> None:
     agent, _ = make_agent(actor_input="history")
     before = agent.learner.state()
-    rows = np.sort(agent.replay.rows())[4:9]
-    seen = agent.updates._observe(rows)
+    rows = agent.replay.draw(5)
+    seen = agent.updates.batch(rows).observation
     agent.updates.rescale()
     assert all(torch.equal(agent.learner.state()[name], before[name]) for name in before)
-    assert torch.equal(agent.updates._observe(rows), seen)
+    assert torch.equal(agent.updates.batch(rows).observation, seen)
     latents = agent.model.latent(agent.replay.beliefs(agent.replay.rows())).numpy()
     assert agent.model.normalizer is not None
     np.testing.assert_allclose(agent.model.normalizer.mean, latents.mean(0), rtol=1e-4, atol=1e-5)
@@ -291,7 +309,7 @@ def test_a_new_model_is_shown_what_happened() -> None:
     episodes = [episode for episode in diary.diary if len(episode)]
     frames = np.concatenate([np.stack(e.frames) for e in episodes]).astype(np.float64) / 255
     networks: Any = agent.model.networks
-    shown = networks.frames((0 * networks.pixels(torch.zeros(1, 16, 16, 3, dtype=torch.uint8))))
+    shown = networks.frames(0 * networks.pixels(torch.zeros(1, 16, 16, 3, dtype=torch.uint8)))
     # A pixel of 0 after standardising is the mean.
     np.testing.assert_allclose(shown[0].numpy() / 255, frames.mean(0), atol=0.6 / 255)
     rewards = np.concatenate([e.rewards for e in episodes])
@@ -304,10 +322,6 @@ def test_a_new_model_is_shown_what_happened() -> None:
     np.testing.assert_allclose(normalizer.std, vectors.std(0), rtol=1e-4)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="BUG updates.py:58: frames are shown on the CPU, and mean and scale of a "
-    "new model on CUDA become tensors of the CPU (PixelNetworks.fit replaces its buffers)"
-)  # fmt: skip
 def test_what_a_new_model_takes_from_them_stays_on_its_device() -> None:
     """`meta` stands for a GPU that is not there."""
     agent, _ = make_agent(model=None)
@@ -316,9 +330,6 @@ def test_what_a_new_model_takes_from_them_stays_on_its_device() -> None:
     assert {buffer.device.type for buffer in agent.model.buffers()} == {"meta"}
 
 
-@pytest.mark.xfail(
-    strict=True, raises=ValueError, reason="BUG updates.py:113: reshape(N, 0, -1) of no actions"
-)
 @pytest.mark.parametrize("fresh", [False, True])
 def test_a_history_of_one_frame_has_no_actions(fresh: bool) -> None:
     agent, _ = make_agent(actor_input="history", history=1, fresh=fresh)
