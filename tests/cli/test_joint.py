@@ -1,0 +1,163 @@
+"""`latentwrap train --joint`, `improve`, and what takes their runs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from tests.cli.test_cli import run
+from tests.conftest import make_tiny_model
+
+from latentwrap import LatentObservation, load_model
+from latentwrap.agents.run_folder import AgentRun
+from latentwrap.datasets import Dataset
+from latentwrap.envs import PIXEL_PENDULUM
+from latentwrap.joint.improving import Rounds, improve
+from latentwrap.joint.runs import JointOptions
+from latentwrap.models import save_model
+
+TINY = [
+    "--set", "hidden=[8]", "--set", "batch_size=4", "--set", "learning_starts=20",
+    "--set", "model.window=6", "--set", "model.batch_size=2",
+]  # fmt: skip
+NEW = [*TINY, "--set", "initial_model_updates=2", "--size", "16x16"]
+SHORT = ["--evaluate-every", "25", "--evaluation-episodes", "1", "--final-episodes", "1"]
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    path = tmp_path / "tiny.safetensors"
+    save_model(path, make_tiny_model(), training={})
+    return path
+
+
+def train(folder: Path, *words: str, steps: int = 30) -> dict:
+    result = run("train", PIXEL_PENDULUM, "--joint", *SHORT, "--steps", str(steps),
+                 "-o", str(folder), "--json", *words)  # fmt: skip
+    assert result.exit_code == 0, result.stderr
+    return json.loads(result.stdout.splitlines()[-1])
+
+
+@pytest.mark.parametrize("actor_input", ["latent", "history"])
+def test_a_run_is_trained_resumed_and_played(tmp_path: Path, actor_input: str) -> None:
+    folder, words = tmp_path / "run", [*NEW, "--set", f"actor_input={actor_input}"]
+    assert train(folder, *words)["steps"] == 30
+    assert train(folder, *words, "--resume", steps=40)["steps"] == 40
+    played = run("play", str(folder), "--episodes", "1", "--video-episodes", "0", "--json")
+    assert played.exit_code == 0, played.stderr
+    assert len(json.loads(played.stdout.splitlines()[-1])["returns"]) == 1
+    # Its last words go on with the run.
+    last = next(line for line in played.stderr.splitlines() if "latentwrap train" in line)
+    assert {"--joint", "--resume", "model.window=6"} <= set(last.split())
+
+
+def test_what_a_run_leaves_is_a_checkpoint_and_a_dataset(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    train(folder, *NEW)
+    model = load_model(folder / "agent-model.safetensors")
+    assert model.frame_spec.height == 16
+    files = sorted((folder / "replay").glob("*.h5"))
+    assert sum(Dataset(path).num_transitions for path in files) == 30
+    env = AgentRun(folder).make_env()
+    assert env.model_fingerprint == model.fingerprint
+    env.close()
+
+
+def test_a_latent_agent_collects_and_one_of_histories_says_that_it_cannot(tmp_path: Path) -> None:
+    for actor_input, code in (("latent", 0), ("history", 2)):
+        folder, data = tmp_path / actor_input, tmp_path / f"{actor_input}.h5"
+        train(folder, *NEW, "--set", f"actor_input={actor_input}")
+        result = run("collect", PIXEL_PENDULUM, "-o", str(data), "--steps", "10",
+                     "--size", "16x16", "--policy", f"agent:{folder}")  # fmt: skip
+        assert result.exit_code == code, result.stderr
+        assert data.exists() == (code == 0)
+
+
+def test_a_checkpoint_goes_on_learning_and_stays_as_it_is(tmp_path: Path, checkpoint: Path) -> None:
+    before = checkpoint.read_bytes()
+    words = [*TINY, "--model", str(checkpoint)]
+    assert train(tmp_path / "tuned", *words)["steps"] == 30
+    train(tmp_path / "frozen", *words, "--frozen")
+    assert checkpoint.read_bytes() == before
+    given = load_model(checkpoint).fingerprint
+    models = [
+        load_model(tmp_path / name / "agent-model.safetensors") for name in ("tuned", "frozen")
+    ]
+    assert models[0].fingerprint != given
+    assert models[1].fingerprint == given
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--steps", "5"], "requires a latent model"),
+        (["--model", "x.safetensors", "--num-envs", "2"], "--num-envs would not be heard"),
+        (["--joint", "--frozen"], "name a checkpoint"),
+        (["--joint", "--model", "x.safetensors", "--size", "32x32"], "--size would not be heard"),
+        (["--joint", "--set", "model.windo=3"], "did you mean 'window'"),
+        (["--joint", "--set", "gama=3"], "did you mean 'gamma'"),
+        (["--joint", "--resume"], "latentwrap train wrote"),
+        (["--joint", "--set", "buffer_size=100000000000"], "set a smaller buffer_size"),
+    ],
+)  # fmt: skip
+def test_mistakes_are_one_sentence(tmp_path: Path, words: list[str], sentence: str) -> None:
+    result = run("train", PIXEL_PENDULUM, "-o", str(tmp_path / "run"), *words)
+    assert result.exit_code == 2
+    assert sentence in " ".join(result.stderr.split())
+    assert "Traceback" not in result.stderr
+
+
+def test_improve_goes_through_its_rounds(tmp_path: Path, checkpoint: Path) -> None:
+    folder = tmp_path / "rounds"
+    words = ["improve", PIXEL_PENDULUM, "--model", str(checkpoint), *TINY, "--steps", "25",
+             "--model-updates", "2", "--settling", "1", "--patience", "9",
+             "--evaluation-episodes", "1", "-o", str(folder), "--json"]  # fmt: skip
+    result = run(*words, "--rounds", "2")
+    assert result.exit_code == 0, result.stderr
+    rounds = json.loads(result.stdout.splitlines()[-1])["rounds"]
+    assert [each["env_steps"] for each in rounds] == [25, 50]
+    assert [each["model_updates"] for each in rounds] == [0, 2]
+    assert [each["settled"] is None for each in rounds] == [False, True]
+    longer = run(*words, "--rounds", "3", "--resume")
+    assert longer.exit_code == 0, longer.stderr
+    again = json.loads(longer.stdout.splitlines()[-1])["rounds"]
+    assert again[0] == rounds[0]
+    assert [each["model_updates"] for each in again] == [0, 2, 4]
+    other = run(*words, "--rounds", "3", "--resume", "--steps", "30")
+    assert other.exit_code == 2
+    assert "another joint.rounds.steps" in " ".join(other.stderr.split())
+
+
+def test_improve_stops_when_nothing_is_gained(tmp_path: Path, checkpoint: Path) -> None:
+    """With a learning rate of next to nothing every round is like the one before."""
+    result = improve(
+        PIXEL_PENDULUM,
+        tmp_path / "rounds",
+        JointOptions(
+            model=checkpoint,
+            frozen=True,
+            agent_options={"hidden": (8,), "batch_size": 4, "learning_rate": 1e-12},
+            model_options={"window": 6, "batch_size": 2, "learning_rate": 1e-12},
+            device="cpu",
+        ),
+        rounds=Rounds(most=5, steps=25, model_updates=1, settling=1, patience=1, episodes=2),
+    )
+    assert len(result.rounds) == 2
+
+
+def test_improve_needs_what_carries_over(tmp_path: Path, checkpoint: Path) -> None:
+    words = ["improve", PIXEL_PENDULUM, "-o", str(tmp_path / "r"), "--model", str(checkpoint)]
+    result = run(*words, "--set", "actor_input=history")
+    assert result.exit_code == 2
+    assert "requires actor_input=latent" in result.stderr
+
+
+def test_a_wrapper_takes_the_model_of_a_run(tmp_path: Path) -> None:
+    import gymnasium as gym
+
+    folder = tmp_path / "run"
+    train(folder, *NEW, "--num-envs", "2")
+    env = LatentObservation(gym.make(PIXEL_PENDULUM), folder / "agent-model.safetensors")
+    assert env.reset(seed=0)[0].shape == (160,)
+    env.close()
