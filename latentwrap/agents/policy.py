@@ -18,12 +18,13 @@ from latentwrap.actions import space_from_json, space_to_json
 from latentwrap.agents.config import SACConfig
 from latentwrap.agents.kinds import ActionKind, kind_of
 from latentwrap.agents.networks import Actor
-from latentwrap.agents.spaces import ActionSpace, Environment, check_fits
+from latentwrap.agents.spaces import ActionSpace, check_fits
 from latentwrap.devices import resolve_device
 from latentwrap.errors import CheckpointError
 from latentwrap.optimizers import under
 from latentwrap.seeding import torch_generator
 from latentwrap.types import AnyArray, FloatArray
+from latentwrap.wrappers.workers import Environment
 
 FORMAT = "latentwrap-agent"
 

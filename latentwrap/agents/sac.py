@@ -20,7 +20,6 @@ from latentwrap.agents.learner import Learner, Sight
 from latentwrap.agents.policy import FORMAT, Policy, agent_files_named
 from latentwrap.agents.replay import Replay, flat
 from latentwrap.agents.spaces import (
-    Environment,
     check_fits,
     checked_actions,
     checked_observations,
@@ -32,6 +31,7 @@ from latentwrap.errors import EnvironmentMismatch
 from latentwrap.interrupts import InterruptFlag
 from latentwrap.seeding import child_seeds
 from latentwrap.types import AnyArray, FloatArray
+from latentwrap.wrappers.workers import Environment
 
 
 class SAC:

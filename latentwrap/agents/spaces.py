@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from typing import Any, Protocol, TypeAlias
 
-import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
-from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv, VectorEnv, VectorWrapper
+from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv, VectorEnv
 
 from latentwrap.actions import describe
 from latentwrap.errors import CheckpointError, EnvironmentMismatch
-
-Environment: TypeAlias = gym.Env[Any, Any] | VectorEnv[Any, Any, Any]
-"""A single environment, or a vector of them."""
+from latentwrap.wrappers.workers import Environment, outermost, single_space
 
 ActionSpace: TypeAlias = spaces.Box | spaces.Discrete
 """What an agent can act in."""
@@ -36,7 +33,7 @@ def checked_observations(env: Environment) -> spaces.Box:
     Raises:
         EnvironmentMismatch: it is not a Box.
     """
-    space = _space(env, "observation_space")
+    space = single_space(env, "observation_space")
     if not isinstance(space, spaces.Box):
         raise EnvironmentMismatch(
             f"SAC requires a Box observation, got {space}: wrap the environment in "
@@ -51,7 +48,7 @@ def checked_actions(env: Environment) -> ActionSpace:
     Raises:
         EnvironmentMismatch: it is neither Discrete nor a Box with finite bounds.
     """
-    space = _space(env, "action_space")
+    space = single_space(env, "action_space")
     if isinstance(space, spaces.Box) and not space.is_bounded("both"):
         raise EnvironmentMismatch(
             f"SAC requires a Box action with finite bounds, got {space}: bound the actions in a "
@@ -92,7 +89,7 @@ def check_fits(agent: HasSpaces, env: Environment, *, source: str) -> None:
         CheckpointError: other spaces, or another latent model.
     """
     for name in ("observation_space", "action_space"):
-        mine, theirs = getattr(agent, name), _space(env, name)
+        mine, theirs = getattr(agent, name), single_space(env, name)
         if not _alike(mine, theirs):
             raise CheckpointError(
                 f"{source} expects the {name.replace('_', ' ')} {describe(mine)}, the "
@@ -105,20 +102,13 @@ def check_fits(agent: HasSpaces, env: Environment, *, source: str) -> None:
         )
 
 
-def _space(env: Environment, name: str) -> spaces.Space[Any]:
-    found: spaces.Space[Any] = getattr(
-        env, f"single_{name}" if isinstance(env, VectorEnv) else name
-    )
-    return found
-
-
 def _vector_fingerprint(env: VectorEnv[Any, Any, Any]) -> str | None:
-    while not hasattr(env, "model_fingerprint") and isinstance(env, VectorWrapper):
-        env = env.env
-    if hasattr(env, "model_fingerprint"):
-        fingerprint: str | None = env.model_fingerprint
+    filtered: Any = outermost(env, "model_fingerprint")
+    if filtered is not None:
+        fingerprint: str | None = filtered.model_fingerprint
         return fingerprint
     # Each environment inside may have a model of its own.
+    env = env.unwrapped
     if not isinstance(env, SyncVectorEnv | AsyncVectorEnv):
         return None
     if not all(env.call("has_wrapper_attr", "model_fingerprint")):

@@ -11,10 +11,10 @@ import numpy as np
 from gymnasium.vector import VectorEnv
 
 from latentwrap.agents.callbacks import EpisodeStats
-from latentwrap.agents.spaces import Environment
 from latentwrap.envs.autoreset import Autoreset, autoreset_of
 from latentwrap.errors import EnvironmentMismatch
 from latentwrap.types import AnyArray, BoolArray, FloatArray
+from latentwrap.wrappers.workers import Environment
 
 ToRows: TypeAlias = Callable[[Any], AnyArray]
 """Copies a batch or a list of observations, since vectors may reuse their buffers."""

@@ -24,7 +24,7 @@ from latentwrap.joint.config import JointConfig
 from latentwrap.joint.slac import SLAC
 from latentwrap.models import LatentModel, load_model
 from latentwrap.training.memory import MemoryEstimate
-from latentwrap.wrappers.frame_envs import Environment
+from latentwrap.wrappers.workers import Environment
 
 
 @dataclass(frozen=True)

@@ -38,8 +38,9 @@ from latentwrap.training.statistics import check_dataset
 from latentwrap.training.updater import ModelUpdater
 from latentwrap.types import FloatArray
 from latentwrap.wrappers import LatentObservation
-from latentwrap.wrappers.frame_envs import Environment, observe_frames
+from latentwrap.wrappers.frame_envs import observe_frames
 from latentwrap.wrappers.history import HistoryObservation
+from latentwrap.wrappers.workers import Environment
 
 
 class SLAC:

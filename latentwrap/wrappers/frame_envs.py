@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
-from gymnasium.vector import VectorEnv, VectorWrapper
+from gymnasium.vector import VectorEnv
 
 from latentwrap.envs.frames import FRAME, VECTORS, FrameSkip, RenderFrame, frame_options
 from latentwrap.errors import EnvironmentMismatch
@@ -17,17 +17,17 @@ from latentwrap.training.statistics import vector_words
 from latentwrap.types import AnyArray
 from latentwrap.vectors import VectorSpec
 from latentwrap.wrappers.workers import (
+    Environment,
     GymnasiumWorkers,
     MadeFrames,
     OneEnvironment,
     Workers,
     made_frames,
+    outermost,
     refuse_latents,
     repeated,
+    single_space,
 )
-
-Environment: TypeAlias = gym.Env[Any, Any] | VectorEnv[Any, Any, Any]
-"""A single environment, or a vector of them."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class FrameEnvironment:
     @property
     def action_space(self) -> gym.Space[Any]:
         """Of one environment."""
-        return action_space_of(self.env)
+        return single_space(self.env, "action_space")
 
     def rows(self, observations: Any) -> AnyArray:
         """Observations as a structured array (num,) of `frame` and `vectors`."""
@@ -107,10 +107,7 @@ def observe_frames(env: Environment, model: LatentModel | None) -> FrameEnvironm
 
 
 def _refuse_vector_of_latents(env: VectorEnv[Any, Any, Any]) -> None:
-    inside: VectorEnv[Any, Any, Any] = env
-    while not hasattr(inside, "model_fingerprint") and isinstance(inside, VectorWrapper):
-        inside = inside.env
-    if hasattr(inside, "model_fingerprint"):
+    if outermost(env, "model_fingerprint") is not None:
         raise EnvironmentMismatch(
             "The environments observe the latents of a model already: pass those inside."
         )
@@ -139,9 +136,4 @@ def _check_fits(model: LatentModel, made: MadeFrames, skip: int, env: Environmen
         require("cameras", model.frame_spec.names, made.frames.names)
     require("the vectors", vector_words(model.vector_spec), vector_words(made.vectors))
     require("actions that are repeated so often:", model.frame_skip, skip)
-    model.action_spec.check_environment(action_space_of(env))
-
-
-def action_space_of(env: Environment) -> gym.Space[Any]:
-    """The action space of one environment."""
-    return env.single_action_space if isinstance(env, VectorEnv) else env.action_space
+    model.action_spec.check_environment(single_space(env, "action_space"))

@@ -4,15 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import gymnasium as gym
-from gymnasium.vector import VectorEnv
+from gymnasium.vector import VectorEnv, VectorWrapper
 
 from latentwrap.envs.frames import FRAME_SKIP
 from latentwrap.errors import EnvironmentMismatch
 from latentwrap.pixels import FrameSpec
 from latentwrap.vectors import VectorSpec
+
+Environment: TypeAlias = gym.Env[Any, Any] | VectorEnv[Any, Any, Any]
+"""A single environment, or a vector of them."""
+
+
+def single_space(env: Environment, name: str) -> gym.Space[Any]:
+    """The space of one environment, `observation_space` or `action_space`."""
+    prefix = "single_" if isinstance(env, VectorEnv) else ""
+    found: gym.Space[Any] = getattr(env, f"{prefix}{name}")
+    return found
+
+
+def outermost(envs: VectorEnv[Any, Any, Any], name: str) -> VectorEnv[Any, Any, Any] | None:
+    """The outermost of a vector environment's wrappers, or itself, that has an attribute."""
+    while not hasattr(envs, name) and isinstance(envs, VectorWrapper):
+        envs = envs.env
+    return envs if hasattr(envs, name) else None
 
 
 class Workers(Protocol):
