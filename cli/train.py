@@ -134,7 +134,8 @@ def command(
         "show_progress": True,
     }
     if joint:
-        from latentwrap.joint.runs import JointOptions, Watching, train_joint
+        from latentwrap.agents.runs import Watching
+        from latentwrap.joint.runs import JointOptions, train_joint
 
         if model is not None:
             _refuse_options(ctx, _OF_NEW, "--model says what the model is and what it sees")

@@ -17,6 +17,7 @@ from latentwrap._version import __version__
 from latentwrap.actions import space_from_json, space_to_json
 from latentwrap.agents.config import SACConfig
 from latentwrap.agents.kinds import ActionKind, kind_of
+from latentwrap.agents.learner import Learner
 from latentwrap.agents.networks import Actor
 from latentwrap.agents.spaces import ActionSpace, check_fits
 from latentwrap.devices import resolve_device
@@ -60,6 +61,24 @@ class Policy:
         self.model_fingerprint: str | None = None
         self.num_timesteps = 0
         self._actor, self._kind, self._device = actor, kind, device
+
+    @classmethod
+    def of(
+        cls,
+        learner: Learner,
+        kind: ActionKind,
+        observation_space: spaces.Box,
+        action_space: ActionSpace,
+    ) -> Policy:
+        """What a learner does, as it is at each call."""
+        return cls(
+            learner.actor,
+            kind,
+            observation_space,
+            action_space,
+            noise=learner.noise,
+            device=learner.device,
+        )
 
     @torch.inference_mode()
     def choose(self, seen: Tensor, *, deterministic: bool) -> FloatArray:

@@ -8,10 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
+
 from latentwrap.agents.callbacks import Callback, EvaluateEvery, LogMetrics, SaveEvery
 from latentwrap.agents.config import SACConfig
 from latentwrap.agents.evaluate import EvaluationResult, RandomAgent, evaluate_policy
 from latentwrap.agents.experience import remember_dataset
+from latentwrap.agents.online import OnlineAgent
 from latentwrap.agents.run_folder import AgentRun, RunCard, refuse_folder
 from latentwrap.agents.sac import SAC
 from latentwrap.datasets import Dataset
@@ -28,6 +31,20 @@ RUN --episodes 20 --seed 10000` repeats that of seed 0, and a baseline can have 
 
 WATCHED_SEED = 20_000
 """Likewise for the evaluations during the run."""
+
+
+@dataclass(frozen=True)
+class Watching:
+    """How a run is evaluated.
+
+    Attributes:
+        every: environment steps between evaluations, and between saves.
+        episodes, final_episodes: in each of those, and in the last.
+    """
+
+    every: int = 5000
+    episodes: int = 5
+    final_episodes: int = 20
 
 
 @dataclass(frozen=True)
@@ -105,25 +122,64 @@ def train_agent(
             agent = _begun(env, card, config, prior, device=device, show=show_progress)
             remove(run.folder)
             run.write_card(card)
-        log = LogMetrics(run.folder)
-        evaluations = EvaluateEvery(
+        watching = Watching(evaluate_every, evaluation_episodes, final_episodes)
+        return learn_watched(
+            agent,
             watched,
-            evaluate_every,
-            evaluation_episodes,
-            seed=seed + WATCHED_SEED,
-            folder=run.folder,
+            run.folder,
+            run.agent_path,
+            steps=steps,
+            watching=watching,
+            seed=seed,
+            show_progress=show_progress,
         )
-        callbacks: list[Callback] = [log, evaluations, SaveEvery(run.agent_path, evaluate_every)]
-        begun_at = agent.num_timesteps
-        agent.learn(max(0, steps - begun_at), callback=callbacks, progress_bar=show_progress)
-        agent.save(run.agent_path)
-        evaluation = None
-        if not agent.interrupted:
-            evaluation = evaluate_policy(
-                agent, watched, final_episodes, seed=seed + FINAL_SEED, show_progress=show_progress
-            )
+
+
+def learn_watched(
+    agent: OnlineAgent,
+    watched: gym.Env[Any, Any],
+    folder: Path,
+    saved_to: Path,
+    *,
+    steps: int,
+    watching: Watching,
+    seed: int,
+    show_progress: bool,
+) -> TrainResult:
+    """Let an agent learn until it has taken so many steps, and evaluate and save it meanwhile.
+
+    Args:
+        agent: learns; what it has taken before counts.
+        watched: an environment of its own, to evaluate the agent in.
+        folder: of the run, for its logs.
+        saved_to: what `agent.save` is given.
+        steps: environment steps in total.
+        watching: how it is evaluated.
+        seed: of the run.
+        show_progress: draw a progress bar on standard error.
+    """
+    log = LogMetrics(folder)
+    callbacks: list[Callback] = [
+        log,
+        EvaluateEvery(
+            watched, watching.every, watching.episodes, seed=seed + WATCHED_SEED, folder=folder
+        ),
+        SaveEvery(saved_to, watching.every),
+    ]
+    begun_at = agent.num_timesteps
+    agent.learn(max(0, steps - begun_at), callback=callbacks, progress_bar=show_progress)
+    agent.save(saved_to)
+    evaluation = None
+    if not agent.interrupted:
+        evaluation = evaluate_policy(
+            agent.policy,
+            watched,
+            watching.final_episodes,
+            seed=seed + FINAL_SEED,
+            show_progress=show_progress,
+        )
     return TrainResult(
-        run.folder, agent.num_timesteps, begun_at, evaluation, agent.interrupted, log.note
+        folder, agent.num_timesteps, begun_at, evaluation, agent.interrupted, log.note
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +9,15 @@ import gymnasium as gym
 import numpy as np
 import torch
 from gymnasium import spaces
+from torch import Tensor
 
 from latentwrap import storage
 from latentwrap.actions import space_from_json
-from latentwrap.agents.callbacks import Callback, Callbacks
+from latentwrap.agents.callbacks import Callbacks
 from latentwrap.agents.config import SACConfig
 from latentwrap.agents.kinds import kind_of
 from latentwrap.agents.learner import Learner, Sight
+from latentwrap.agents.online import OnlineAgent
 from latentwrap.agents.policy import FORMAT, Policy, agent_files_named
 from latentwrap.agents.replay import Replay, flat
 from latentwrap.agents.spaces import (
@@ -30,11 +31,11 @@ from latentwrap.devices import resolve_device
 from latentwrap.errors import EnvironmentMismatch
 from latentwrap.interrupts import InterruptFlag
 from latentwrap.seeding import child_seeds
-from latentwrap.types import AnyArray, FloatArray
+from latentwrap.types import AnyArray, FloatArray, IntArray
 from latentwrap.wrappers.workers import Environment
 
 
-class SAC:
+class SAC(OnlineAgent):
     """Learns a policy from any Box observation: a squashed Gaussian one, or a categorical one.
 
     The former acts in a Box, the latter in a Discrete space (Christodoulou 2019,
@@ -93,46 +94,10 @@ class SAC:
         self.learner = Learner(
             self._kind, sight, self.config, device=resolve_device(device), seed=learner_seed
         )
-        self.policy = Policy(
-            self.learner.actor,
-            self._kind,
-            self.observation_space,
-            self.action_space,
-            noise=self.learner.noise,
-            device=self.learner.device,
-        )
+        self.policy = Policy.of(self.learner, self._kind, self.observation_space, self.action_space)
         self.policy.model_fingerprint = fingerprint_of(env)
         self.replay = Replay(self.config.buffer_size, size, self._kind.size, seed=replay_seed)
         self.action_space.seed(space_seed)
-
-    def learn(
-        self,
-        total_timesteps: int,
-        *,
-        callback: Callback | Sequence[Callback] | None = None,
-        progress_bar: bool = False,
-    ) -> SAC:
-        """Learn for some more environment steps; Ctrl-C ends after the step in progress.
-
-        N environments step together, and a step that has been taken is learned from: what ends
-        learning, also Ctrl-C or a callback, does so when all N transitions have been counted.
-
-        Args:
-            total_timesteps: steps to take now, rounded up to whole steps of all environments.
-            callback: one or several.
-            progress_bar: draw one on standard error.
-        """
-        env = self._require_env()
-        callbacks = Callbacks(callback, show_progress=progress_bar)
-        goal = self.num_timesteps + total_timesteps
-        callbacks.on_start(self, goal)
-        try:
-            with InterruptFlag() as interrupt:
-                self._interact(env, goal, callbacks, interrupt)
-            self.interrupted = interrupt.raised
-        finally:
-            callbacks.on_end(self)
-        return self
 
     def remember(
         self, observations: AnyArray, actions: AnyArray, rewards: AnyArray, *, terminated: bool
@@ -237,33 +202,27 @@ class SAC:
         self.env = env
 
     def _interact(
-        self, env: Environment, goal: int, callbacks: Callbacks, interrupt: InterruptFlag
+        self,
+        goal: int,
+        callbacks: Callbacks,
+        interrupt: InterruptFlag,
+        *,
+        show: bool,  # noqa: ARG002 - there is nothing to show but steps
     ) -> None:
-        """Act, remember, update, until the goal."""
-        stepper = Stepper(env)
+        stepper = Stepper(self._require_env())
         stepper.begin(int(self._reset_seed) if self.num_timesteps == 0 else None)
+
+        def see(numbers: IntArray) -> Tensor:
+            return torch.from_numpy(stepper.observations[numbers])
+
         wanted = True
         while wanted and self.num_timesteps < goal and not interrupt.raised:
-            rows = self._explore(stepper)
+            rows = self._explore(stepper.acting, see)
             for played in stepper.step(self._kind.to_actions(rows)):
                 self._keep(played, rows[played.number])
                 self._update(callbacks)
-                if played.ended is not None:
-                    callbacks.on_episode(self, played.ended)
-                wanted &= callbacks.on_step(self)
+                wanted &= self._tell(callbacks, played)
             stepper.restart()
-
-    def _explore(self, stepper: Stepper) -> FloatArray:
-        """Actions as the replay stores them: random at first, then from the policy."""
-        rows = np.zeros((stepper.num, self._kind.size), np.float32)
-        acting = np.flatnonzero(stepper.acting)  # the others reset, and draw no noise
-        if self.num_timesteps < self.config.learning_starts:
-            for number in acting:
-                rows[number] = self._kind.to_row(self.action_space.sample())
-        elif len(acting):
-            observations = torch.from_numpy(stepper.observations[acting])
-            rows[acting] = self.policy.choose(observations, deterministic=False)
-        return rows
 
     def _keep(self, played: Played, row: FloatArray) -> None:
         self.replay.add(

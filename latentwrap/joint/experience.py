@@ -121,9 +121,7 @@ class Experience:
         self._keep(np.array(rows, int), begun)
 
     def _see(self, rows: AnyArray) -> Seen:
-        frames = torch.from_numpy(np.ascontiguousarray(rows[FRAME])).to(self._model.device)
-        vectors = self._model.prepare_vectors(rows[VECTORS])
-        return Seen(frames, vectors, self._filter.noise(len(rows)))
+        return Seen.by(self._model, rows, self._filter.noise(len(rows)))
 
     def _move(self, mask: BoolArray, followed: Followed) -> None:
         if not mask.all():

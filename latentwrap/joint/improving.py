@@ -14,6 +14,7 @@ from latentwrap.agents.callbacks import LogMetrics
 from latentwrap.agents.evaluate import EvaluationResult, evaluate_policy
 from latentwrap.agents.run_folder import AgentRun, refuse_folder
 from latentwrap.agents.runs import FINAL_SEED, WATCHED_SEED
+from latentwrap.datasets import Dataset
 from latentwrap.datasets.workers import running
 from latentwrap.errors import CheckpointError, ConfigError
 from latentwrap.files import written_whole
@@ -139,9 +140,10 @@ def improve(
         )
     model = load_model(options.model)
     make = make_frames(env_id, model, {})
-    card = describe_run(env_id, model, options, asdict(rounds))
+    data = None if options.data is None else Dataset(options.data)
+    card = describe_run(env_id, model, data, options, asdict(rounds))
     with running(make, options.num_envs, env_id) as envs, closing(make()) as other:
-        agent = open_run(run, card, envs, model, options, resume=resume)
+        agent = open_run(run, card, envs, model, data, options, resume=resume)
         if on_start is not None:
             on_start(agent.memory())
         improver = _Improver(

@@ -8,10 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from latentwrap.agents.callbacks import Callback, EvaluateEvery, LogMetrics, SaveEvery
-from latentwrap.agents.evaluate import EvaluationResult, evaluate_policy
 from latentwrap.agents.run_folder import AgentRun, JointCard, RunCard, refuse_folder
-from latentwrap.agents.runs import FINAL_SEED, WATCHED_SEED, TrainResult
+from latentwrap.agents.runs import TrainResult, Watching, learn_watched
 from latentwrap.datasets import Dataset
 from latentwrap.datasets.workers import running
 from latentwrap.envs.frames import frame_options
@@ -57,20 +55,6 @@ class JointOptions:
     device: str = "auto"
 
 
-@dataclass(frozen=True)
-class Watching:
-    """How a run is evaluated.
-
-    Attributes:
-        every: environment steps between evaluations, and between saves.
-        episodes, final_episodes: in each of those, and in the last.
-    """
-
-    every: int = 5000
-    episodes: int = 5
-    final_episodes: int = 20
-
-
 def train_joint(
     env_id: str,
     folder: str | Path,
@@ -108,34 +92,22 @@ def train_joint(
         refuse_folder(run, [p for p in (options.model, options.data) if p], force=force)
     model = None if options.model is None else load_model(options.model)
     make = make_frames(env_id, model, options.making)
-    card = describe_run(env_id, model, options)
+    data = None if options.data is None else Dataset(options.data)
+    card = describe_run(env_id, model, data, options)
     with running(make, options.num_envs, env_id) as envs, closing(make()) as other:
-        agent = open_run(run, card, envs, model, options, resume=resume)
+        agent = open_run(run, card, envs, model, data, options, resume=resume)
         if on_start is not None:
             on_start(agent.memory())
-        log = LogMetrics(run.folder)
-        callbacks: list[Callback] = [
-            log,
-            EvaluateEvery(
-                agent.watch(other),
-                watching.every,
-                watching.episodes,
-                seed=options.seed + WATCHED_SEED,
-                folder=run.folder,
-            ),
-            SaveEvery(run.folder, watching.every),
-        ]
-        begun_at = agent.num_timesteps
-        agent.learn(max(0, steps - begun_at), callback=callbacks, progress_bar=show_progress)
-        agent.save(run.folder)
-        evaluation = None
-        if not agent.interrupted:
-            evaluation = final_evaluation(
-                agent, agent.watch(other), options.seed, watching, show=show_progress
-            )
-    return TrainResult(
-        run.folder, agent.num_timesteps, begun_at, evaluation, agent.interrupted, log.note
-    )
+        return learn_watched(
+            agent,
+            agent.watch(other),
+            run.folder,
+            run.folder,
+            steps=steps,
+            watching=watching,
+            seed=options.seed,
+            show_progress=show_progress,
+        )
 
 
 def make_frames(env_id: str, model: LatentModel | None, making: Mapping[str, Any]) -> FrameEnvMaker:
@@ -154,13 +126,13 @@ def make_frames(env_id: str, model: LatentModel | None, making: Mapping[str, Any
 def describe_run(
     env_id: str,
     model: LatentModel | None,
+    data: Dataset | None,
     options: JointOptions,
     rounds: Mapping[str, Any] | None = None,
 ) -> RunCard:
     """What `run.json` says of the run."""
     start = None if model is None or model.checkpoint is None else model.checkpoint
     config = JointConfig.parse(options.agent_options).settled(new_model=model is None)
-    data = None if options.data is None else Dataset(options.data)
     making = {name: value for name, value in options.making.items() if value not in (None, ())}
     return RunCard(
         env_id=env_id,
@@ -188,6 +160,7 @@ def open_run(
     card: RunCard,
     envs: Environment,
     model: LatentModel | None,
+    data: Dataset | None,
     options: JointOptions,
     *,
     resume: bool,
@@ -217,16 +190,8 @@ def open_run(
         device=options.device,
         config=JointConfig.parse(options.agent_options),
     )
-    if options.data is not None:
-        agent.remember(Dataset(options.data))
+    if data is not None:
+        agent.remember(data)
     remove(run.folder)
     run.write_card(card)
     return agent
-
-
-def final_evaluation(
-    agent: SLAC, env: Any, seed: int, watching: Watching, *, show: bool
-) -> EvaluationResult:
-    """The last evaluation of a run, on episodes that no other one had."""
-    episodes = watching.final_episodes
-    return evaluate_policy(agent.policy, env, episodes, seed=seed + FINAL_SEED, show_progress=show)

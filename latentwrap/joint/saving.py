@@ -41,8 +41,6 @@ def save_policy(agent: SLAC, path: Path) -> None:
     usual = {name: getattr(agent.config, name) for name in SACConfig.model_fields}
     document = agent.policy.describe(SACConfig(**usual))
     document |= {"model_fingerprint": fingerprint, "num_timesteps": agent.num_timesteps}
-    if agent.view.with_history:
-        document["history"] = agent.config.history
     storage.save(path, agent.learner.state(), document)
 
 

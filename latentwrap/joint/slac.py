@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
-import numpy as np
 from torch import Tensor
 
-from latentwrap.agents.callbacks import Callback, Callbacks
+from latentwrap.agents.callbacks import Callbacks
 from latentwrap.agents.kinds import kind_of
 from latentwrap.agents.learner import Learner
+from latentwrap.agents.online import OnlineAgent
 from latentwrap.agents.policy import Policy
 from latentwrap.agents.spaces import checked_actions
 from latentwrap.datasets import Dataset
@@ -36,14 +36,14 @@ from latentwrap.training.memory import MemoryEstimate
 from latentwrap.training.recipes import Recipe
 from latentwrap.training.statistics import check_dataset
 from latentwrap.training.updater import ModelUpdater
-from latentwrap.types import FloatArray
+from latentwrap.types import IntArray
 from latentwrap.wrappers import LatentObservation
 from latentwrap.wrappers.frame_envs import observe_frames
 from latentwrap.wrappers.history import HistoryObservation
 from latentwrap.wrappers.workers import Environment
 
 
-class SLAC:
+class SLAC(OnlineAgent):
     """Learns a latent model of pixels and a policy on its latents from one replay.
 
     It acts at random at first, lets the model learn from that, and then updates model and agent
@@ -81,6 +81,8 @@ class SLAC:
         >>> agent.save("runs/pendulum")  # doctest: +SKIP
     """
 
+    config: JointConfig
+
     def __init__(
         self,
         env: Environment,
@@ -105,13 +107,13 @@ class SLAC:
         where = resolve_device(device)
         if where.type == "cpu":
             keep_freed_memory()
-        start = load_model(model) if isinstance(model, str | Path) else model
+        # What was passed in stays as it is.
+        start = load_model(model) if isinstance(model, str | Path) else copy.deepcopy(model)
         self.frames = observe_frames(env, start)
         self.action_space = checked_actions(self.frames.env)
         self.recipe = recipe or find_recipe(start, preset, kind, model_options or {})
         self.is_new = start is None
-        begun = new_model(self.frames, self.recipe, seeds[0]) if start is None else start
-        self.model = copy.deepcopy(begun).to(where)  # what was passed in stays as it is
+        self.model = (start or new_model(self.frames, self.recipe, seeds[0])).to(where)
         self.frozen = frozen
         self._let_learn(not frozen)
         self.updater = ModelUpdater(self.model, self.recipe.training, seed=seeds[1])
@@ -123,14 +125,7 @@ class SLAC:
         self.learner = Learner(
             self._kind, self.view.sight, self.config, device=where, seed=seeds[4]
         )
-        self.policy = Policy(
-            self.learner.actor,
-            self._kind,
-            self.view.actor_space,
-            self.action_space,
-            noise=self.learner.noise,
-            device=where,
-        )
+        self.policy = Policy.of(self.learner, self._kind, self.view.actor_space, self.action_space)
         self.updates = JointUpdates(
             self.model, self.updater, self.recipe.training, self.replay, self.filter, self.view,
             self.learner, self.config,
@@ -145,31 +140,6 @@ class SLAC:
         self.ready = frozen
         self._store: ReplayStore | None = None
         self.owed = 0.0
-
-    def learn(
-        self,
-        total_timesteps: int,
-        *,
-        callback: Callback | Sequence[Callback] | None = None,
-        progress_bar: bool = False,
-    ) -> SLAC:
-        """Learn for some more environment steps; Ctrl-C ends after the step in progress.
-
-        Args:
-            total_timesteps: steps to take now, rounded up to whole steps of all environments.
-            callback: one or several.
-            progress_bar: draw one on standard error.
-        """
-        callbacks = Callbacks(callback, show_progress=progress_bar)
-        goal = self.num_timesteps + total_timesteps
-        callbacks.on_start(self, goal)
-        try:
-            with InterruptFlag() as interrupt:
-                self._interact(goal, callbacks, interrupt, show=progress_bar)
-            self.interrupted = interrupt.raised
-        finally:
-            callbacks.on_end(self)
-        return self
 
     def watch(self, env: gym.Env[Any, Any]) -> LatentObservation | HistoryObservation:
         """Observe what the actor sees in an environment of its own, by the model as it is then.
@@ -248,38 +218,30 @@ class SLAC:
             self._store = ReplayStore(folder.resolve(), replay_info(self))
         return self._store
 
+    def _require_env(self) -> Environment:
+        return self.frames.env
+
     def _interact(
         self, goal: int, callbacks: Callbacks, interrupt: InterruptFlag, *, show: bool
     ) -> None:
-        """Act, keep, update, until the goal."""
         experience = self._experience
         experience.begin(self._reset_seed)
         self._reset_seed = None  # environments go on from here
         wanted = True
         while wanted and self.num_timesteps < goal and not interrupt.raised:
-            played = experience.step(self._kind.to_actions(self._explore()))
-            for each in played:
+            rows = self._explore(experience.acting, self._see)
+            for played in experience.step(self._kind.to_actions(rows)):
                 self.num_timesteps += 1
                 if self.num_timesteps >= self.config.learning_starts:
                     self._update(callbacks, interrupt, show=show)
-                if each.ended is not None:
-                    callbacks.on_episode(self, each.ended)
-                wanted &= callbacks.on_step(self)
+                wanted &= self._tell(callbacks, played)
             experience.restart()
 
-    def _explore(self) -> FloatArray:
-        """Actions as the learner has them: random at first, then from the policy."""
-        acting = np.flatnonzero(self._experience.acting)  # the others reset, and draw no noise
-        rows = np.zeros((len(self._experience.acting), self._kind.size), np.float32)
-        if self.num_timesteps < self.config.learning_starts:
-            for number in acting:
-                rows[number] = self._kind.to_row(self.action_space.sample())
-        elif len(acting):
-            belief, history = self._experience.followed
-            seen = self.view.observe(belief, self._experience.vectors, history)
-            chosen = seen[acting][:, self.view.sight.actor]
-            rows[acting] = self.policy.choose(chosen, deterministic=False)
-        return rows
+    def _see(self, numbers: IntArray) -> Tensor:
+        """What the actor sees in some environments."""
+        belief, history = self._experience.followed
+        seen = self.view.observe(belief, self._experience.vectors, history)
+        return seen[numbers][:, self.view.sight.actor]
 
     def _update(self, callbacks: Callbacks, interrupt: InterruptFlag, *, show: bool) -> None:
         if not self.ready and not self._prepare(interrupt, show=show):
@@ -334,7 +296,7 @@ class SLAC:
     def _train_model(self, total: int, interrupt: InterruptFlag, *, show: bool) -> bool:
         with bar("Learning the model", total, show=show and bool(total)) as progress:
             while self.updater.steps_done < total and not interrupt.raised:
-                self.updates.update_model()
+                self.updates.update_model(renew=False)
                 progress.move_to(self.updater.steps_done)
         self.filter.refresh_all()
         self.updates.rescale()

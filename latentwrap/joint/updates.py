@@ -13,10 +13,11 @@ from latentwrap.joint.beliefs import Filtered, ReplayFilter, replayed_history
 from latentwrap.joint.config import JointConfig
 from latentwrap.joint.sequences import SequenceReplay
 from latentwrap.joint.view import AgentView
-from latentwrap.models import LatentModel, LatentNormalizer, map_belief
+from latentwrap.models import LatentModel, map_belief
 from latentwrap.training.recipes import TrainingConfig
+from latentwrap.training.statistics import statistics_of
 from latentwrap.training.updater import ModelUpdater
-from latentwrap.types import AnyArray, FloatArray, IntArray
+from latentwrap.types import FloatArray, IntArray
 
 _FRAMES_SHOWN = 1000
 _ROWS_MEASURED = 10_000
@@ -61,14 +62,19 @@ class JointUpdates:
         rewards = self._replay.rewards(taken).astype(np.float64)
         self._model.fit_rewards(float(rewards.mean()), float(rewards.std()))
         if self._model.vector_spec.size:
-            vectors = self._replay.vectors(rows).astype(np.float64)
-            self._model.vector_normalizer = _statistics(vectors)
+            vectors = self._replay.vectors(rows)
+            self._model.vector_normalizer = statistics_of([vectors], vectors.shape[1])
 
-    def update_model(self) -> dict[str, Tensor]:
-        """One update of the model; what it saw of its windows renews their beliefs."""
+    def update_model(self, *, renew: bool = True) -> dict[str, Tensor]:
+        """One update of the model.
+
+        Args:
+            renew: let what it saw of its windows renew the beliefs that the replay keeps; off where
+                all of them are about to be filtered anew.
+        """
         rows = self._replay.draw_windows(self._training.batch_size, self._training.window)
         loss = self._updater.update(self._replay.windows(rows))
-        if not self._config.fresh:
+        if renew and not self._config.fresh:
             # The features are those of the weights before this very update.
             self._filter.refresh(rows, loss.features)
         return {f"model_{name}": term for name, term in loss.terms.items()}
@@ -84,7 +90,8 @@ class JointUpdates:
         if not len(rows):
             return
         beliefs = self._replay.beliefs(_spread(rows, _ROWS_MEASURED))
-        scale = _statistics(self._model.latent(beliefs).double().cpu().numpy())
+        latents: FloatArray = self._model.latent(beliefs).cpu().numpy()
+        scale = statistics_of([latents], latents.shape[1])
         self._model.normalizer = scale
         if self._view.standardizes:
             self._learner.rescale(Rescaling.between(self._view.scale, scale))
@@ -145,10 +152,3 @@ def _spread(rows: IntArray, count: int) -> IntArray:
     places = np.linspace(0, len(rows) - 1, min(count, len(rows))).astype(int)
     chosen: IntArray = rows[places]
     return chosen
-
-
-def _statistics(rows: AnyArray) -> LatentNormalizer:
-    """Over rows float64 (N, k)."""
-    return LatentNormalizer(
-        rows.mean(axis=0).astype(np.float32), rows.std(axis=0).astype(np.float32)
-    )

@@ -126,7 +126,7 @@ def filter_beliefs(
 
 def latent_statistics(model: LatentModel, dataset: Dataset, episodes: IntArray) -> LatentNormalizer:
     """Mean and standard deviation of the latents over all frames of the episodes."""
-    return _statistics(filter_episodes(model, dataset, episodes), model.latent_size)
+    return statistics_of(filter_episodes(model, dataset, episodes), model.latent_size)
 
 
 def vector_statistics(dataset: Dataset, episodes: IntArray) -> LatentNormalizer | None:
@@ -136,11 +136,11 @@ def vector_statistics(dataset: Dataset, episodes: IntArray) -> LatentNormalizer 
         return None
     ends = dataset.starts + dataset.lengths
     pieces = (joined[dataset.starts[e] : ends[e]] for e in episodes)
-    return _statistics(pieces, joined.shape[1])
+    return statistics_of(pieces, joined.shape[1])
 
 
-def _statistics(pieces: Iterable[FloatArray], size: int) -> LatentNormalizer:
-    """Over the rows of all pieces, each (n, `size`)."""
+def statistics_of(pieces: Iterable[FloatArray], size: int) -> LatentNormalizer:
+    """Mean and standard deviation over the rows of all pieces, each (n, `size`)."""
     count, total, squares = 0, np.zeros(size), np.zeros(size)
     for piece in pieces:
         wide = piece.astype(np.float64)

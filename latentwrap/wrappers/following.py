@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from latentwrap.envs.frames import FRAME, VECTORS
 from latentwrap.models import LatentModel, map_belief
+from latentwrap.types import AnyArray
 
 
 class Seen(NamedTuple):
@@ -22,6 +25,12 @@ class Seen(NamedTuple):
     frames: Tensor
     vectors: Tensor | None
     noise: Tensor | None
+
+    @classmethod
+    def by(cls, model: LatentModel, rows: AnyArray, noise: Tensor | None = None) -> Seen:
+        """What a model sees of rows (num,), as `FrameEnvironment.rows` makes them."""
+        frames = torch.from_numpy(np.ascontiguousarray(rows[FRAME])).to(model.device)
+        return cls(frames, model.prepare_vectors(rows[VECTORS]), noise)
 
 
 class History(NamedTuple):

@@ -124,8 +124,7 @@ class HistoryObservation(gym.Wrapper[FloatArray, Any, Any, Any], RecordConstruct
 
     def _see(self, observation: Any) -> Seen:
         self._row = self._frames.rows([observation])
-        frames = torch.from_numpy(self._row[FRAME]).to(self.model.device)
-        return Seen(frames, self.model.prepare_vectors(self._row[VECTORS]), None)
+        return Seen.by(self.model, self._row)
 
     def _observe(self) -> FloatArray:
         assert self._followed is not None  # noqa: S101 - both callers have just set it

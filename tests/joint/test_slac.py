@@ -717,8 +717,8 @@ def test_ctrl_c_during_the_initial_updates_loses_nothing(tmp_path: Path) -> None
     agent = make_agent(initial_model_updates=6)
     update = agent.updates.update_model
 
-    def interrupted() -> Any:
-        metrics = update()
+    def interrupted(**options: Any) -> Any:
+        metrics = update(**options)
         if agent.updater.steps_done == 2:
             press_ctrl_c()
         return metrics

@@ -1,0 +1,116 @@
+"""What agents share that learn while they act."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from torch import Tensor
+
+from latentwrap.agents.callbacks import Callback, Callbacks
+from latentwrap.agents.config import SACConfig
+from latentwrap.agents.kinds import ActionKind
+from latentwrap.agents.policy import Policy
+from latentwrap.agents.spaces import ActionSpace
+from latentwrap.agents.stepping import Played
+from latentwrap.interrupts import InterruptFlag
+from latentwrap.types import BoolArray, FloatArray, IntArray
+from latentwrap.wrappers.workers import Environment
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+
+class OnlineAgent(ABC):
+    """An agent that learns from what it does.
+
+    Attributes:
+        config: hyperparameters.
+        action_space: of one environment.
+        policy: chooses the actions.
+        num_timesteps: environment steps so far, those of all environments together.
+        interrupted: whether Ctrl-C ended the latest `learn`.
+    """
+
+    config: SACConfig
+    action_space: ActionSpace
+    policy: Policy
+    num_timesteps: int
+    interrupted: bool
+    _kind: ActionKind
+
+    def learn(
+        self,
+        total_timesteps: int,
+        *,
+        callback: Callback | Sequence[Callback] | None = None,
+        progress_bar: bool = False,
+    ) -> Self:
+        """Learn for some more environment steps; Ctrl-C ends after the step in progress.
+
+        N environments step together, and a step that has been taken is learned from: what ends
+        learning, also Ctrl-C or a callback, does so when all N transitions have been counted.
+
+        Args:
+            total_timesteps: steps to take now, rounded up to whole steps of all environments.
+            callback: one or several.
+            progress_bar: draw one on standard error.
+        """
+        self._require_env()
+        callbacks = Callbacks(callback, show_progress=progress_bar)
+        goal = self.num_timesteps + total_timesteps
+        callbacks.on_start(self, goal)
+        try:
+            with InterruptFlag() as interrupt:
+                self._interact(goal, callbacks, interrupt, show=progress_bar)
+            self.interrupted = interrupt.raised
+        finally:
+            callbacks.on_end(self)
+        return self
+
+    @abstractmethod
+    def save(self, path: str | Path) -> None:
+        """Save all that it takes to go on learning."""
+
+    @abstractmethod
+    def save_policy(self, path: str | Path) -> None:
+        """Save what it takes to act."""
+
+    @abstractmethod
+    def _require_env(self) -> Environment:
+        """Where it acts.
+
+        Raises:
+            EnvironmentMismatch: nowhere.
+        """
+
+    @abstractmethod
+    def _interact(
+        self, goal: int, callbacks: Callbacks, interrupt: InterruptFlag, *, show: bool
+    ) -> None:
+        """Act, keep, update, until the goal."""
+
+    def _explore(self, acting: BoolArray, see: Callable[[IntArray], Tensor]) -> FloatArray:
+        """Actions as the replay stores them: random at first, then from the policy.
+
+        Args:
+            acting: bool (num,); the other environments reset, and draw no noise.
+            see: what the actor sees in environments of these numbers, float32 (K, d).
+        """
+        rows = np.zeros((len(acting), self._kind.size), np.float32)
+        numbers = np.flatnonzero(acting)
+        if self.num_timesteps < self.config.learning_starts:
+            for number in numbers:
+                rows[number] = self._kind.to_row(self.action_space.sample())
+        elif len(numbers):
+            rows[numbers] = self.policy.choose(see(numbers), deterministic=False)
+        return rows
+
+    def _tell(self, callbacks: Callbacks, played: Played) -> bool:
+        """Tell that a step is over; whether another is wanted."""
+        if played.ended is not None:
+            callbacks.on_episode(self, played.ended)
+        return callbacks.on_step(self)
