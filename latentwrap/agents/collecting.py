@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,16 @@ from latentwrap.agents.run_folder import AgentRun
 from latentwrap.agents.spaces import check_fits
 from latentwrap.datasets.layout import DatasetInfo
 from latentwrap.datasets.policies import Explorer, check_epsilon
-from latentwrap.errors import CheckpointError
 from latentwrap.models import LatentModel
 from latentwrap.seeding import child_seeds
 from latentwrap.types import AnyArray, FloatArray
-from latentwrap.wrappers.acting import LatentPolicy, latent_observer
+from latentwrap.wrappers.acting import (
+    CollectedHistory,
+    CollectionObserver,
+    ObservingPolicy,
+    latent_observer,
+)
+from latentwrap.wrappers.observer import LatentObserver
 
 
 class AgentPolicy:
@@ -64,44 +70,50 @@ class AgentPolicy:
     @property
     def options(self) -> Mapping[str, Any]:
         """How it acts, as the dataset remembers it."""
-        card = self._run.read_card()
         return {
-            "model": card.model_fingerprint,
+            "model": self._run.load_model(self._model).fingerprint,
             "epsilon": self._epsilon,
             "deterministic": self._deterministic,
         }
 
-    def fit(self, info: DatasetInfo) -> Callable[[int], LatentPolicy]:
+    def fit(self, info: DatasetInfo) -> Callable[[int], ObservingPolicy]:
         """Load agent and model, and see that they fit the dataset.
 
         Raises:
             CheckpointError: one of them is missing, damaged or does not fit.
             EnvironmentMismatch: the model does not fit the environment.
         """
-        card = self._run.read_card()
-        if card.joint is not None and card.joint.history is not None:
-            raise CheckpointError(
-                f"The agent in {self._run.folder} sees features of frames (actor_input=history), "
-                "and a collection filters latents: use one with actor_input=latent."
-            )
         model = self._run.load_model(self._model, device=self._device)
-        observed = latent_observer(model, info, num=1).space
+        observer = self._observer(model, info)
         policy = Policy.load(self._run.agent_path, device=self._device)
-        stand_in = _Environment(observed, info.action.space, model.fingerprint)
+        stand_in = _Environment(observer(1).space, info.action.space, model.fingerprint)
         check_fits(policy, stand_in, source=str(self._run.agent_path))
-        return lambda seed: self._policy(policy, model, info, seed)
+        return lambda seed: self._policy(policy, observer, info, seed)
+
+    def _observer(
+        self, model: LatentModel, info: DatasetInfo
+    ) -> Callable[[int], LatentObserver | CollectedHistory]:
+        joint = self._run.read_card().joint
+        if joint is None or joint.history is None:
+            return partial(latent_observer, model, info)
+        length = joint.history
+        return lambda _: CollectedHistory(model, info, length)
 
     def _policy(
-        self, policy: Policy, model: LatentModel, info: DatasetInfo, seed: int
-    ) -> LatentPolicy:
+        self,
+        policy: Policy,
+        observer: Callable[[int], CollectionObserver],
+        info: DatasetInfo,
+        seed: int,
+    ) -> ObservingPolicy:
         noise, exploring = child_seeds(seed, 2)
         policy.noise.manual_seed(noise)
 
-        def act(latents: FloatArray) -> AnyArray:
-            return policy.predict(latents, deterministic=self._deterministic)[0]
+        def act(observed: FloatArray) -> AnyArray:
+            return policy.predict(observed, deterministic=self._deterministic)[0]
 
         explorer = Explorer(info.action.space, self._epsilon, exploring)
-        return LatentPolicy(model, info, act, explorer)
+        return ObservingPolicy(observer, act, explorer)
 
 
 @dataclass

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from latentwrap.integrations.sb3_files import load_policy
 from latentwrap.models import LatentModel, load_model
 from latentwrap.seeding import child_seeds
 from latentwrap.types import AnyArray, BoolArray, FloatArray, Frames
-from latentwrap.wrappers.acting import LatentPolicy, latent_observer
+from latentwrap.wrappers.acting import ObservingPolicy, latent_observer
 
 
 class SB3Policy:
@@ -115,11 +116,11 @@ class SB3Policy:
 
     def _on_latents(
         self, policy: Any, model: LatentModel, info: DatasetInfo, seed: int
-    ) -> LatentPolicy:
+    ) -> ObservingPolicy:
         noise, exploring = child_seeds(seed, 2)
         sampler = _Sampler(policy, noise, deterministic=self._deterministic)
         explorer = Explorer(info.action.space, self._epsilon, exploring)
-        return LatentPolicy(model, info, sampler, explorer)
+        return ObservingPolicy(partial(latent_observer, model, info), sampler, explorer)
 
     def _on_frames(
         self, policy: Any, order: tuple[int, ...], info: DatasetInfo, seed: int

@@ -121,7 +121,7 @@ class Experience:
         self._keep(np.array(rows, int), begun)
 
     def _see(self, rows: AnyArray) -> Seen:
-        return Seen.by(self._model, rows, self._filter.noise(len(rows)))
+        return Seen.by(self._model, rows[FRAME], rows[VECTORS], self._filter.noise(len(rows)))
 
     def _move(self, mask: BoolArray, followed: Followed) -> None:
         if not mask.all():

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
 import torch
 
 from latentwrap.actions import ActionSpec
+from latentwrap.errors import ConfigError
 from latentwrap.joint.sequences import SequenceReplay
 from latentwrap.models import LatentModel, LatentNormalizer, WindowTensors, build_model
 from latentwrap.seeding import torch_generator
@@ -43,6 +45,23 @@ def new_model(frames: FrameEnvironment, recipe: Recipe, seed: int) -> LatentMode
     if frames.vectors.size:
         model.vector_normalizer = LatentNormalizer.identity(frames.vectors.size)
     return model
+
+
+def check_window(frames: FrameEnvironment, window: int) -> None:
+    """Refuse windows that no episode can hold, before a step is taken.
+
+    Raises:
+        ConfigError: the environment's time limit is shorter.
+    """
+    spec = frames.env.spec
+    if spec is None or spec.max_episode_steps is None:
+        return
+    longest = math.ceil(spec.max_episode_steps / frames.frame_skip)
+    if window > longest:
+        raise ConfigError(
+            f"The model learns from windows of {window} actions, an episode of {spec.id} has at "
+            f"most {longest}: set a smaller one, model.window={longest} or less."
+        )
 
 
 def memory_of(

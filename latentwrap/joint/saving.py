@@ -11,6 +11,7 @@ from latentwrap.agents.config import SACConfig
 from latentwrap.agents.run_folder import model_path_of
 from latentwrap.datasets import DatasetInfo
 from latentwrap.errors import CheckpointError
+from latentwrap.files import written_whole
 from latentwrap.joint.config import JointConfig
 from latentwrap.models import LatentModel, describe_model, rebuild_model, save_model
 from latentwrap.optimizers import under
@@ -25,7 +26,7 @@ STATE, AGENT, REPLAY = "state.safetensors", "agent.safetensors", "replay"
 
 
 def save_policy(agent: SLAC, path: Path) -> None:
-    """Write the agent, and beside it the model that it acts on."""
+    """Write the agent, and beside it the model that it acts on; each belongs to the other."""
     start = agent.model.checkpoint
     training = (
         start.document["training"]
@@ -37,11 +38,13 @@ def save_policy(agent: SLAC, path: Path) -> None:
             "env_steps": agent.num_timesteps,
         }
     )
-    fingerprint = save_model(model_path_of(path), agent.model, training=training)
     usual = {name: getattr(agent.config, name) for name in SACConfig.model_fields}
     document = agent.policy.describe(SACConfig(**usual))
-    document |= {"model_fingerprint": fingerprint, "num_timesteps": agent.num_timesteps}
-    storage.save(path, agent.learner.state(), document)
+    # Both get their names when both are whole: of a save that is cut off nothing is seen.
+    with written_whole(path) as policy, written_whole(model_path_of(path), settle=False) as model:
+        fingerprint = save_model(model, agent.model, training=training)
+        document |= {"model_fingerprint": fingerprint, "num_timesteps": agent.num_timesteps}
+        storage.save(policy, agent.learner.state(), document)
 
 
 def save_state(agent: SLAC, folder: Path) -> None:

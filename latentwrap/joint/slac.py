@@ -23,7 +23,7 @@ from latentwrap.interrupts import InterruptFlag
 from latentwrap.joint.beliefs import ReplayFilter
 from latentwrap.joint.config import JointConfig
 from latentwrap.joint.experience import Experience
-from latentwrap.joint.models import find_recipe, memory_of, new_model
+from latentwrap.joint.models import check_window, find_recipe, memory_of, new_model
 from latentwrap.joint.saving import AGENT, SavedState, replay_info, save_policy, save_state
 from latentwrap.joint.sequences import SequenceReplay, SequenceSpec
 from latentwrap.joint.store import ReplayStore, add_episodes, check_room, check_vectors
@@ -72,7 +72,8 @@ class SLAC(OnlineAgent):
 
     Raises:
         EnvironmentMismatch: no frames, other actions, or others than the model was trained on.
-        ConfigError: an unknown or invalid hyperparameter.
+        ConfigError: an unknown or invalid hyperparameter, or a window of the model that is longer
+            than any episode.
 
     Example:
         >>> import gymnasium, latentwrap
@@ -112,6 +113,8 @@ class SLAC(OnlineAgent):
         self.frames = observe_frames(env, start)
         self.action_space = checked_actions(self.frames.env)
         self.recipe = recipe or find_recipe(start, preset, kind, model_options or {})
+        if not frozen:
+            check_window(self.frames, self.recipe.training.window)
         self.is_new = start is None
         self.model = (start or new_model(self.frames, self.recipe, seeds[0])).to(where)
         self.frozen = frozen

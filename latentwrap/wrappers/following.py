@@ -8,9 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from latentwrap.envs.frames import FRAME, VECTORS
 from latentwrap.models import LatentModel, map_belief
-from latentwrap.types import AnyArray
+from latentwrap.types import FloatArray, Frames
 
 
 class Seen(NamedTuple):
@@ -27,10 +26,16 @@ class Seen(NamedTuple):
     noise: Tensor | None
 
     @classmethod
-    def by(cls, model: LatentModel, rows: AnyArray, noise: Tensor | None = None) -> Seen:
-        """What a model sees of rows (num,), as `FrameEnvironment.rows` makes them."""
-        frames = torch.from_numpy(np.ascontiguousarray(rows[FRAME])).to(model.device)
-        return cls(frames, model.prepare_vectors(rows[VECTORS]), noise)
+    def by(
+        cls,
+        model: LatentModel,
+        frames: Frames,
+        vectors: FloatArray,
+        noise: Tensor | None = None,
+    ) -> Seen:
+        """What a model sees of frames uint8 (num, H, W, C) and the vectors beside them (num, V)."""
+        shown = torch.from_numpy(np.ascontiguousarray(frames)).to(model.device)
+        return cls(shown, model.prepare_vectors(vectors), noise)
 
 
 class History(NamedTuple):

@@ -8,7 +8,6 @@ from typing import Any, cast
 import gymnasium as gym
 import numpy as np
 import torch
-from gymnasium import spaces
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.utils import RecordConstructorArgs
 from gymnasium.vector import VectorEnv
@@ -17,8 +16,8 @@ from latentwrap.envs.frames import FRAME, VECTORS
 from latentwrap.errors import EnvironmentMismatch, LatentwrapError
 from latentwrap.models import LatentModel, load_model
 from latentwrap.types import AnyArray, FloatArray, Frame
-from latentwrap.wrappers.following import Followed, Follower, Seen
 from latentwrap.wrappers.frame_envs import observe_frames
+from latentwrap.wrappers.history_observer import HistoryObserver
 
 
 class HistoryObservation(gym.Wrapper[FloatArray, Any, Any, Any], RecordConstructorArgs):
@@ -69,12 +68,9 @@ class HistoryObservation(gym.Wrapper[FloatArray, Any, Any, Any], RecordConstruct
         self.model = ckpt if isinstance(ckpt, LatentModel) else load_model(ckpt, device=device)
         self._frames = observe_frames(env, self.model)
         super().__init__(cast(gym.Env[Any, Any], self._frames.env))
-        self._follower = Follower(self.model, length)
-        self._followed: Followed | None = None
+        self._observer = HistoryObserver(self.model, length)
         self._row: AnyArray = np.zeros(1, self._frames.dtype)
-        size = length * self.model.seen_size + (length - 1) * self.model.action_spec.size
-        size += self.model.vector_spec.size
-        self.observation_space = spaces.Box(-np.inf, np.inf, (size,), np.float32)
+        self.observation_space = self._observer.space
 
     @property
     def spec(self) -> EnvSpec | None:  # type: ignore[override] # as gymnasium.Wrapper does
@@ -100,8 +96,8 @@ class HistoryObservation(gym.Wrapper[FloatArray, Any, Any, Any], RecordConstruct
     @torch.inference_mode()
     def reconstruct(self) -> Frame:
         """The frame that the belief expects, uint8 (H, W, C)."""
-        assert self._followed is not None  # noqa: S101 - Gymnasium demands a reset before
-        expected: Frame = self.model.decode(self._followed.belief)[0].cpu().numpy()
+        belief = self._observer.followed.belief
+        expected: Frame = self.model.decode(belief)[0].cpu().numpy()
         return expected
 
     def reset(
@@ -109,26 +105,17 @@ class HistoryObservation(gym.Wrapper[FloatArray, Any, Any, Any], RecordConstruct
     ) -> tuple[FloatArray, dict[str, Any]]:
         """Start an episode and a history."""
         observation, info = self.env.reset(seed=seed, options=options)
-        self._followed = self._follower.begin(self._see(observation))
-        return self._observe(), info
+        return self._observe(None, observation), info
 
     def step(self, action: Any) -> tuple[FloatArray, float, bool, bool, dict[str, Any]]:
         """Take an action and see the frame that follows."""
         observation, reward, terminated, truncated, info = self.env.step(action)
-        spec = self.model.action_spec
-        encoded = spec.encode(spec.flatten_batch(np.asarray(action)[None]))
-        taken = torch.from_numpy(encoded).to(self.model.device)
-        assert self._followed is not None  # noqa: S101 - Gymnasium demands a reset before
-        self._followed = self._follower.step(self._followed, taken, self._see(observation))
-        return self._observe(), float(reward), terminated, truncated, info
+        seen = self._observe(np.asarray(action)[None], observation)
+        return seen, float(reward), terminated, truncated, info
 
-    def _see(self, observation: Any) -> Seen:
+    def _observe(self, actions: AnyArray | None, observation: Any) -> FloatArray:
         self._row = self._frames.rows([observation])
-        return Seen.by(self.model, self._row)
-
-    def _observe(self) -> FloatArray:
-        assert self._followed is not None  # noqa: S101 - both callers have just set it
-        history = self._followed.history.joined()[0].cpu().numpy()
-        normalizer, vectors = self.model.vector_normalizer, self._row[VECTORS][0]
-        scaled = vectors if normalizer is None else normalizer.normalize(vectors)
-        return np.concatenate([scaled, history])
+        first = np.array([actions is None])
+        seen = self._observer.step(actions, self._row[FRAME], self._row[VECTORS], first=first)
+        observed: FloatArray = seen[0]
+        return observed

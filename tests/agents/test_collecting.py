@@ -12,9 +12,11 @@ from tests.conftest import make_tiny_model
 
 from latentwrap.agents.collecting import AgentPolicy
 from latentwrap.agents.run_folder import AgentRun
+from latentwrap.agents.runs import Watching
 from latentwrap.datasets import Dataset, collect
 from latentwrap.envs import PIXEL_PENDULUM
 from latentwrap.errors import CheckpointError, ConfigError, DatasetError
+from latentwrap.joint.runs import JointOptions, train_joint
 from latentwrap.models import save_model
 
 
@@ -26,16 +28,33 @@ def run(tmp_path: Path) -> Path:
     return tmp_path / "run"
 
 
+@pytest.fixture
+def joint_run(tmp_path: Path) -> Path:
+    """Of an actor that sees features and actions, and a model that learned with it."""
+    training = {"window": 4, "batch_size": 2}
+    agent = {"hidden": (8,), "batch_size": 4, "learning_starts": 10, "initial_model_updates": 2}
+    options = JointOptions(
+        model_options=training, agent_options=agent, making={"height": 16, "width": 16}
+    )
+    watching = Watching(every=25, episodes=1, final_episodes=1)
+    train_joint(PIXEL_PENDULUM, tmp_path / "joint", steps=25, options=options, watching=watching)
+    return tmp_path / "joint"
+
+
 def gather(path: Path, policy: AgentPolicy, **options: Any) -> Dataset:
     chosen = {"steps": 60, "seed": 3, "height": 16, "width": 16, **options}
     collect(PIXEL_PENDULUM, path, policy=policy, **chosen)
     return Dataset(path)
 
 
-def test_it_acts_as_in_its_own_environment(run: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["run", "joint_run"])
+def test_it_acts_as_in_its_own_environment(
+    kind: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    run = request.getfixturevalue(kind)
     data = gather(tmp_path / "a.h5", AgentPolicy(run, deterministic=True), steps=250)
     env = AgentRun(run).make_env()
-    agent = AgentRun(run).load_agent(env)
+    agent = AgentRun(run).load_policy(env)
     latent, _ = env.reset(seed=3)
     for number in range(2):
         episode = data.episode(number)
@@ -65,13 +84,17 @@ def test_a_run_is_resumed_with_the_same_policy_only(run: Path, tmp_path: Path) -
     assert gather(path, AgentPolicy(run), steps=90, resume=True).num_transitions == 90
 
 
-def test_what_does_not_fit_is_refused_before_anything_is_written(run: Path, tmp_path: Path) -> None:
+def test_what_does_not_fit_is_refused_before_anything_is_written(
+    run: Path, joint_run: Path, tmp_path: Path
+) -> None:
     folder = tmp_path / "out"
     folder.mkdir()
     with pytest.raises(CheckpointError, match="pass --size 16x16"):
         gather(folder / "a.h5", AgentPolicy(run), height=24, width=24)
     with pytest.raises(ConfigError, match="a share from 0 to 1, got 2"):
         AgentPolicy(run, epsilon=2)
+    with pytest.raises(CheckpointError, match="pass --size 16x16"):
+        gather(folder / "a.h5", AgentPolicy(joint_run), height=24, width=24)
     with pytest.raises(CheckpointError, match="no folder that latentwrap train wrote"):
         gather(folder / "a.h5", AgentPolicy(tmp_path))
     save_model(tmp_path / "other.safetensors", make_tiny_model(seed=1), training={})

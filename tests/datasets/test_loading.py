@@ -145,6 +145,7 @@ def assert_same_batches(
 
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning")  # on a single core
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_torch_loads_the_same_with_workers_as_without(data: Dataset, method: str) -> None:
     """After torch's threads have run and the file was read here, which a fork inherits."""

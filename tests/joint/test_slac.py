@@ -29,7 +29,7 @@ from tests.joint.worlds import (
     make_world,
 )
 
-from latentwrap import SLAC, LatentFilter, LatentObservation, RenderFrame, load_model
+from latentwrap import SLAC, FrameSkip, LatentFilter, LatentObservation, RenderFrame, load_model
 from latentwrap.actions import ActionSpec
 from latentwrap.agents import Callback, EpisodeStats
 from latentwrap.agents.callbacks import SaveEvery
@@ -202,6 +202,14 @@ def test_a_window_longer_than_every_episode_is_named() -> None:
     agent = make_agent(model_options={**TINY_MODEL, "window": 30})
     with pytest.raises(DatasetError, match="windows of 30 actions, the longest episode so far"):
         agent.learn(25)
+
+
+@pytest.mark.parametrize(("skip", "longest"), [(1, 20), (3, 7)])
+def test_a_window_longer_than_the_time_limit_is_refused_at_once(skip: int, longest: int) -> None:
+    env = FrameSkip(gym.make(PIXEL_PENDULUM, max_episode_steps=20), skip)
+    SLAC(env, model_options={**TINY_MODEL, "window": longest})
+    with pytest.raises(ConfigError, match=f"has at most {longest}: .* model.window={longest} or"):
+        SLAC(env, model_options={**TINY_MODEL, "window": longest + 1})
 
 
 @pytest.mark.parametrize(
@@ -525,6 +533,33 @@ def test_a_save_that_is_cut_off_leaves_the_one_before(
     now = {path.name for path in (tmp_path / "replay").iterdir()}
     assert len(now) == 3
     assert len(left) > 3
+
+
+def test_a_policy_and_its_model_are_replaced_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agent, path = make_agent().learn(22), tmp_path / "best.safetensors"
+    agent.save_policy(path)
+    before = {each.name: each.read_bytes() for each in tmp_path.iterdir()}
+    agent.learn(5)
+
+    save, saved = saving.storage.save, []
+
+    def kill(target: Path, tensors: Any, document: Any) -> str:
+        if saved:
+            raise Killed
+        saved.append(document["format"])
+        return save(target, tensors, document)
+
+    with monkeypatch.context() as patched, pytest.raises(Killed):
+        patched.setattr(saving.storage, "save", kill)
+        agent.save_policy(path)
+    assert len(saved) == 1
+    assert {each.name: each.read_bytes() for each in tmp_path.iterdir()} == before
+    agent.save_policy(path)
+    after = {each.name: each.read_bytes() for each in tmp_path.iterdir()}
+    assert after.keys() == before.keys() == {"best.safetensors", "best-model.safetensors"}
+    assert all(after[name] != before[name] for name in after)
 
 
 def test_files_that_nobody_named_do_not_matter(tmp_path: Path) -> None:
