@@ -14,7 +14,7 @@ demo: .venv/.user
 	$(BIN)/latentwrap demo --force
 
 test: .venv/.dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4
 
 lint: .venv/.dev
 	$(BIN)/ruff check .
