@@ -9,6 +9,7 @@ from latentwrap.agents.callbacks import (
 )
 from latentwrap.agents.config import SACConfig
 from latentwrap.agents.evaluate import EvaluationResult, Predictor, RandomAgent, evaluate_policy
+from latentwrap.agents.policy import Policy
 from latentwrap.agents.sac import SAC
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "EvaluateEvery",
     "EvaluationResult",
     "LogMetrics",
+    "Policy",
     "Predictor",
     "RandomAgent",
     "SACConfig",
