@@ -28,8 +28,8 @@ from latentwrap.agents import (
     RandomAgent,
     evaluate_policy,
 )
-from latentwrap.agents.callbacks import LearningAgent
 from latentwrap.agents.experience import remember_dataset
+from latentwrap.agents.online import OnlineAgent
 from latentwrap.datasets import Dataset, collect
 from latentwrap.envs.making import find_spec, make_env
 from latentwrap.training import pretrain
@@ -190,7 +190,7 @@ class _Ask(Callback):
     ) -> None:
         self._watch, self._evaluate, self._offset = watch, evaluate, offset
 
-    def on_step(self, agent: LearningAgent) -> bool:
+    def on_step(self, agent: OnlineAgent) -> bool:
         """Evaluate when it is time."""
         return self._watch.step(self._offset + agent.num_timesteps, self._evaluate)
 

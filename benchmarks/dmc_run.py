@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from dmc_curve import Evaluation, read_curve
 
 from latentwrap.agents import Callback, EpisodeStats
-from latentwrap.agents.callbacks import LearningAgent
+from latentwrap.agents.online import OnlineAgent
 from latentwrap.files import written_whole
 
 if TYPE_CHECKING:
@@ -146,18 +146,18 @@ class Tell(Callback):
         self._action_repeat, self._clock, self.episodes = action_repeat, clock, episodes
         self._before, self._ended = 0.0, False
 
-    def on_start(self, agent: LearningAgent, total: int) -> None:  # noqa: ARG002 - of the interface
+    def on_start(self, agent: OnlineAgent, total: int) -> None:  # noqa: ARG002 - of the interface
         """Measure the first episode from here."""
         self._before = self._clock.seconds
 
-    def on_episode(self, agent: LearningAgent, stats: EpisodeStats) -> None:
+    def on_episode(self, agent: OnlineAgent, stats: EpisodeStats) -> None:
         """Print."""
         now, before = self._clock.seconds, self._before
         words = f"return {stats.total:.1f}, {1000 * (now - before) / stats.length:.0f} ms a step"
         self._clock.say(agent.num_timesteps * self._action_repeat, words)
         self._before, self._ended, self.episodes = now, True, self.episodes + 1
 
-    def on_step(self, agent: LearningAgent) -> bool:  # noqa: ARG002 - of the interface
+    def on_step(self, agent: OnlineAgent) -> bool:  # noqa: ARG002 - of the interface
         """Whether an episode is being played, or there is time for another."""
         ended, self._ended = self._ended, False
         return not ended or not self._clock.is_up

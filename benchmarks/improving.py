@@ -57,13 +57,14 @@ def learn(folder: Path, data: Path, model: Path, rounds: int, seed: int) -> floa
     result = improve(
         TASK,
         folder,
-        JointOptions(model=model, data=data, frozen=True, seed=seed),
+        JointOptions(model=model, data=data, seed=seed),
         rounds=Rounds(rounds, STEPS // rounds, patience=rounds, episodes=EPISODES),
         resume=(folder / "state.safetensors").exists(),
         force=True,
         show_progress=True,
     )
-    assert result.evaluation is not None, "interrupted"
+    if result.evaluation is None:
+        sys.exit("Interrupted: the same command goes on.")
     return result.evaluation.mean
 
 

@@ -26,7 +26,7 @@ import torch
 from gymnasium import spaces
 
 from latentwrap.actions import ActionSpec
-from latentwrap.devices import keep_freed_memory
+from latentwrap.allocator import keep_freed_memory
 from latentwrap.models import WindowTensors, build_model
 from latentwrap.pixels import FrameSpec
 from latentwrap.training import make_recipe

@@ -65,7 +65,7 @@ if TYPE_CHECKING:
 @click.option(
     "--patience",
     type=click.IntRange(min=1),
-    default=1,
+    default=2,
     show_default=True,
     help="Rounds without a gain before it stops.",
 )
@@ -131,7 +131,6 @@ def command(
         output or Path("runs") / f"{model.stem}-improved",
         JointOptions(
             model=model,
-            frozen=True,
             data=data,
             model_options=of_model,
             agent_options=of_agent,

@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 
 from latentwrap._version import __version__
-from latentwrap.cli.process import keep_freed_memory
+from latentwrap.allocator import keep_freed_memory
 
 # Loaded when asked for, so that `--help` does not import torch.
 _VERBS = {

@@ -113,6 +113,7 @@ def _longer(run: AgentRun, *, steps: int) -> list[object]:
     if card.joint is not None and rounds is not None:
         words += _settings({}, card.joint.model_options, "model.")
         words += _round_words(rounds)
+        words += ["--num-envs", card.joint.num_envs] if card.joint.num_envs > 1 else []
         return [*words, "--seed", card.seed, "--resume"]
     if card.joint is not None:
         words += _joint_words(card.joint)
@@ -122,7 +123,7 @@ def _longer(run: AgentRun, *, steps: int) -> list[object]:
 def _round_words(rounds: Mapping[str, Any]) -> list[object]:
     """What to type after `latentwrap improve` for one round more."""
     words: list[object] = ["--rounds", 1 + int(rounds["most"])]
-    for name in ("steps", "model_updates", "settling"):
+    for name in ("steps", "model_updates", "settling", "patience"):
         words += [f"--{name.replace('_', '-')}", rounds[name]]
     return [*words, "--evaluation-episodes", rounds["episodes"]]
 

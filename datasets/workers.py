@@ -66,9 +66,13 @@ def _next_step() -> dict[str, Any]:
 
 
 def _make_vector(make: FrameEnvMaker, count: int) -> VectorEnv[Any, Any, Any]:
+    envs: VectorEnv[Any, Any, Any]
     if count == 1:
-        return SyncVectorEnv([make], **_next_step())
-    return AsyncVectorEnv([make] * count, context="spawn", **_next_step())
+        envs = SyncVectorEnv([make], **_next_step())
+    else:
+        envs = AsyncVectorEnv([make] * count, context="spawn", **_next_step())
+    envs.spec = make.spec  # as gymnasium.make_vec does
+    return envs
 
 
 def _close(envs: VectorEnv[Any, Any, Any]) -> None:

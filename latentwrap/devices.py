@@ -1,8 +1,7 @@
-"""The device that tensors live on, its threads and its memory."""
+"""The device that tensors live on, and its threads."""
 
 from __future__ import annotations
 
-import ctypes
 import os
 
 import torch
@@ -10,9 +9,6 @@ import torch
 from latentwrap.errors import ConfigError
 
 DEVICES = ("auto", "cpu", "cuda")
-# Names and numbers of glibc's mallopt(3).
-_M_TRIM_THRESHOLD, _KEPT_BYTES = -1, 1024**3
-_M_MMAP_THRESHOLD, _LARGEST_IN_HEAP = -3, 32 * 1024**2
 
 
 def _one_thread() -> None:
@@ -44,18 +40,3 @@ def resolve_device(name: str) -> torch.device:
     if colon and int(index) >= torch.cuda.device_count():
         raise ConfigError(f"The device {name} was asked for, but torch finds no such: use cuda.")
     return torch.device(name)
-
-
-def keep_freed_memory() -> None:
-    """Let the process keep up to 1 GiB that it has freed, for the next update to use.
-
-    glibc hands large blocks back to the system at once, and fetching their pages anew takes
-    about as long as computing what goes into them: a tenth of an update on a CPU. Does nothing
-    where the C library is another one.
-    """
-    try:
-        mallopt = ctypes.CDLL("libc.so.6").mallopt
-    except (OSError, AttributeError):
-        return
-    mallopt(_M_MMAP_THRESHOLD, _LARGEST_IN_HEAP)
-    mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)

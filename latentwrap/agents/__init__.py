@@ -9,6 +9,7 @@ from latentwrap.agents.callbacks import (
 )
 from latentwrap.agents.config import SACConfig
 from latentwrap.agents.evaluate import EvaluationResult, Predictor, RandomAgent, evaluate_policy
+from latentwrap.agents.online import OnlineAgent
 from latentwrap.agents.policy import Policy
 from latentwrap.agents.sac import SAC
 
@@ -19,6 +20,7 @@ __all__ = [
     "EvaluateEvery",
     "EvaluationResult",
     "LogMetrics",
+    "OnlineAgent",
     "Policy",
     "Predictor",
     "RandomAgent",

@@ -7,34 +7,17 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
 from torch import Tensor
 
-from latentwrap.agents.evaluate import EvaluationResult, Predictor, evaluate_policy
+from latentwrap.agents.evaluate import EvaluationResult, evaluate_policy
 from latentwrap.progress import bar
 from latentwrap.runlog import MetricLog
 
-
-class LearningAgent(Protocol):
-    """What callbacks ask of who learns.
-
-    Attributes:
-        num_timesteps: environment steps so far.
-    """
-
-    num_timesteps: int
-
-    @property
-    def policy(self) -> Predictor:
-        """Chooses the actions."""
-
-    def save(self, path: str | Path) -> None:
-        """Save all that it takes to go on learning."""
-
-    def save_policy(self, path: str | Path) -> None:
-        """Save what it takes to act."""
+if TYPE_CHECKING:
+    from latentwrap.agents.online import OnlineAgent
 
 
 @dataclass(frozen=True)
@@ -48,20 +31,20 @@ class EpisodeStats:
 class Callback:
     """Hooks into the `learn` of `SAC` and `SLAC`; each does nothing unless overridden."""
 
-    def on_start(self, agent: LearningAgent, total: int) -> None:
+    def on_start(self, agent: OnlineAgent, total: int) -> None:
         """Called before the first step; learning ends at step `total`."""
 
-    def on_step(self, agent: LearningAgent) -> bool:
+    def on_step(self, agent: OnlineAgent) -> bool:
         """Called after every environment step; `False` ends learning."""
         return True
 
-    def on_episode(self, agent: LearningAgent, stats: EpisodeStats) -> None:
+    def on_episode(self, agent: OnlineAgent, stats: EpisodeStats) -> None:
         """Called when an episode has ended."""
 
-    def on_update(self, agent: LearningAgent, metrics: dict[str, Tensor]) -> None:
+    def on_update(self, agent: OnlineAgent, metrics: dict[str, Tensor]) -> None:
         """Called after every update; reading a metric waits for the device."""
 
-    def on_end(self, agent: LearningAgent) -> None:
+    def on_end(self, agent: OnlineAgent) -> None:
         """Called at the end, however it came."""
 
 
@@ -79,27 +62,27 @@ class Callbacks(Callback):
         several = [callback] if isinstance(callback, Callback) else list(callback or [])
         self._all = [*several, ShowProgress()] if show_progress else several
 
-    def on_start(self, agent: LearningAgent, total: int) -> None:
+    def on_start(self, agent: OnlineAgent, total: int) -> None:
         """Tell all."""
         for each in self._all:
             each.on_start(agent, total)
 
-    def on_step(self, agent: LearningAgent) -> bool:
+    def on_step(self, agent: OnlineAgent) -> bool:
         """Ask all, whatever the first ones say."""
         wishes = [each.on_step(agent) for each in self._all]
         return all(wishes)
 
-    def on_episode(self, agent: LearningAgent, stats: EpisodeStats) -> None:
+    def on_episode(self, agent: OnlineAgent, stats: EpisodeStats) -> None:
         """Tell all."""
         for each in self._all:
             each.on_episode(agent, stats)
 
-    def on_update(self, agent: LearningAgent, metrics: dict[str, Tensor]) -> None:
+    def on_update(self, agent: OnlineAgent, metrics: dict[str, Tensor]) -> None:
         """Tell all."""
         for each in self._all:
             each.on_update(agent, metrics)
 
-    def on_end(self, agent: LearningAgent) -> None:
+    def on_end(self, agent: OnlineAgent) -> None:
         """Tell all."""
         for each in self._all:
             each.on_end(agent)
@@ -120,7 +103,7 @@ class LogMetrics(Callback):
         self._folder, self._every = folder, every
         self.note: str | None = None
 
-    def on_start(self, agent: LearningAgent, total: int) -> None:
+    def on_start(self, agent: OnlineAgent, total: int) -> None:
         """Open the log."""
         resume_at = agent.num_timesteps or None
         self._log = MetricLog(self._folder, resume_at=resume_at)
@@ -129,18 +112,18 @@ class LogMetrics(Callback):
         self._counts: dict[str, int] = {}
         self._since = time.monotonic(), agent.num_timesteps
 
-    def on_update(self, agent: LearningAgent, metrics: dict[str, Tensor]) -> None:
+    def on_update(self, agent: OnlineAgent, metrics: dict[str, Tensor]) -> None:
         """Add up; nothing is read from the device yet."""
         for name, value in metrics.items():
             self._sums[name] = self._sums[name] + value if name in self._sums else value
             self._counts[name] = self._counts.get(name, 0) + 1
 
-    def on_episode(self, agent: LearningAgent, stats: EpisodeStats) -> None:
+    def on_episode(self, agent: OnlineAgent, stats: EpisodeStats) -> None:
         """Write return and length."""
         row = {"episode/return": stats.total, "episode/length": stats.length}
         self._log.write(agent.num_timesteps, row)
 
-    def on_step(self, agent: LearningAgent) -> bool:
+    def on_step(self, agent: OnlineAgent) -> bool:
         """Write the means since the last row."""
         if agent.num_timesteps % self._every == 0 and self._sums:
             row = {f"train/{n}": float(v) / self._counts[n] for n, v in self._sums.items()}
@@ -150,7 +133,7 @@ class LogMetrics(Callback):
             self._sums, self._counts, self._since = {}, {}, now
         return True
 
-    def on_end(self, agent: LearningAgent) -> None:
+    def on_end(self, agent: OnlineAgent) -> None:
         """Close the log."""
         self._log.close()
 
@@ -183,14 +166,14 @@ class EvaluateEvery(Callback):
         self._best = float("-inf")
         self.history: list[tuple[int, EvaluationResult]] = []
 
-    def on_start(self, agent: LearningAgent, total: int) -> None:
+    def on_start(self, agent: OnlineAgent, total: int) -> None:
         """Open the log."""
         if self._folder is not None:
             resume_at = agent.num_timesteps or None
             self._log = MetricLog(self._folder / "evaluations", resume_at=resume_at)
             self._best = max(self._log.values("evaluation/return"), default=float("-inf"))
 
-    def on_step(self, agent: LearningAgent) -> bool:
+    def on_step(self, agent: OnlineAgent) -> bool:
         """Evaluate when it is time."""
         if agent.num_timesteps % self._every == 0:
             result = evaluate_policy(agent.policy, self._env, self._episodes, seed=self._seed)
@@ -198,12 +181,12 @@ class EvaluateEvery(Callback):
             self._keep(agent, result)
         return True
 
-    def on_end(self, agent: LearningAgent) -> None:
+    def on_end(self, agent: OnlineAgent) -> None:
         """Close the log."""
         if self._folder is not None:
             self._log.close()
 
-    def _keep(self, agent: LearningAgent, result: EvaluationResult) -> None:
+    def _keep(self, agent: OnlineAgent, result: EvaluationResult) -> None:
         if self._folder is None:
             return
         row = {"evaluation/return": result.mean, "evaluation/return_std": result.std}
@@ -224,7 +207,7 @@ class SaveEvery(Callback):
     def __init__(self, path: Path, every: int) -> None:
         self._path, self._every = path, every
 
-    def on_step(self, agent: LearningAgent) -> bool:
+    def on_step(self, agent: OnlineAgent) -> bool:
         """Save when it is time."""
         if agent.num_timesteps % self._every == 0:
             agent.save(self._path)
@@ -234,21 +217,21 @@ class SaveEvery(Callback):
 class ShowProgress(Callback):
     """Draws a progress bar with the return of the latest episode."""
 
-    def on_start(self, agent: LearningAgent, total: int) -> None:
+    def on_start(self, agent: OnlineAgent, total: int) -> None:
         """Draw it."""
         self._stack = ExitStack()
         self._bar = self._stack.enter_context(bar("Learning", total))
         self._note: str | None = None
 
-    def on_episode(self, agent: LearningAgent, stats: EpisodeStats) -> None:
+    def on_episode(self, agent: OnlineAgent, stats: EpisodeStats) -> None:
         """Remember the return."""
         self._note = f"return {stats.total:.1f}"
 
-    def on_step(self, agent: LearningAgent) -> bool:
+    def on_step(self, agent: OnlineAgent) -> bool:
         """Move it."""
         self._bar.move_to(agent.num_timesteps, self._note)
         return True
 
-    def on_end(self, agent: LearningAgent) -> None:
+    def on_end(self, agent: OnlineAgent) -> None:
         """Leave it as it is."""
         self._stack.close()

@@ -12,7 +12,7 @@ from gymnasium.vector import VectorEnv
 
 from latentwrap.agents.callbacks import EpisodeStats
 from latentwrap.envs.autoreset import Autoreset, autoreset_of
-from latentwrap.errors import EnvironmentMismatch
+from latentwrap.errors import EnvironmentFailed, EnvironmentMismatch
 from latentwrap.types import AnyArray, BoolArray, FloatArray
 from latentwrap.wrappers.workers import Environment
 
@@ -95,9 +95,11 @@ class Stepper:
 
         Raises:
             EnvironmentMismatch: a SAME_STEP vector lacks the last observation of an episode.
+            EnvironmentFailed: a reward is not finite.
         """
         observations, rewards, terminated, truncated, infos = self._env.step(actions)
         following, acted = self._to_rows(observations), self.acting
+        _check_rewards(np.asarray(rewards, float)[acted])
         self._over = acted & (np.asarray(terminated, bool) | np.asarray(truncated, bool))
         self._totals += np.where(acted, rewards, 0)
         self._lengths += acted
@@ -164,6 +166,14 @@ class _VectorOfOne:
         observation, reward, terminated, truncated, _ = self._env.step(actions[0])
         flags = np.array([[terminated], [truncated]], bool)
         return [observation], np.array([float(reward)]), flags[0], flags[1], {}
+
+
+def _check_rewards(rewards: FloatArray) -> None:
+    wrong = rewards[~np.isfinite(rewards)]
+    if len(wrong):
+        raise EnvironmentFailed(
+            f"An agent requires finite rewards, the environment gave {wrong[0]}: mend or wrap it."
+        )
 
 
 def _final_observation(infos: Mapping[str, Any], i: int) -> Any:

@@ -36,7 +36,8 @@ def split_for_report(
     """Held-out episodes of the model's own data, or one half of any other.
 
     A dataset is the model's own if its fingerprint is in the checkpoint. If nothing was held
-    out, halves of what it was trained on have to do, and the note says so.
+    out, or an agent learned from all of it while the model went on learning, halves of what it was
+    trained on have to do, and the note says so.
 
     Args:
         model: the record of its training is read from its checkpoint.
@@ -44,8 +45,10 @@ def split_for_report(
         generator: draws the halves.
     """
     record = {} if model.checkpoint is None else model.checkpoint.document.get("training", {})
-    own = record.get("dataset") == dataset.fingerprint()
-    everything = np.arange(dataset.num_episodes)
+    fingerprint, everything = dataset.fingerprint(), np.arange(dataset.num_episodes)
+    if fingerprint in record.get("also_trained_on", []):
+        return _halves(everything, generator, seen=True)
+    own = record.get("dataset") == fingerprint
     if not own:
         return _halves(everything, generator, seen=False)
     heldout = np.intersect1d(everything, np.array(record.get("heldout_episodes", []), np.int64))

@@ -16,7 +16,8 @@ class JointConfig(SACConfig):
 
     Attributes:
         buffer_size: transitions that the replay holds, with their frames; bounds the memory.
-        learning_starts: random actions before anything is learned.
+        learning_starts: random actions before anything is learned; where no episode has the length
+            of the model's window by then, learning waits for at most that many steps more.
         initial_model_updates: updates of the model after these, before the agent acts; `None` is
             1,000 for a new model and none for one that has learned before.
         model_updates: updates of the model for each environment step; 0.5 is one every second.

@@ -14,6 +14,7 @@ from latentwrap.models import LatentModel, map_belief
 from latentwrap.types import AnyArray, BoolArray, FloatArray, IntArray
 from latentwrap.wrappers.following import Followed, Follower, Seen
 from latentwrap.wrappers.frame_envs import FrameEnvironment
+from latentwrap.wrappers.vector_memory import VectorMemory
 
 
 class Experience:
@@ -28,6 +29,8 @@ class Experience:
 
     Attributes:
         acting: where an action is taken next, bool (num,); elsewhere the environment resets.
+        vectors: beside the latest frames, float32 (num, V); what is not finite keeps its last
+            value.
     """
 
     def __init__(
@@ -43,6 +46,8 @@ class Experience:
         self._stepper = Stepper(frames.env, frames.rows)
         self._follower, self._length = Follower(model, history), history
         self._followed: Followed | None = None
+        self._memory = VectorMemory(frames.num, frames.vectors.size, frames.vectors.names)
+        self.vectors: FloatArray = np.zeros((frames.num, frames.vectors.size), np.float32)
 
     @property
     def acting(self) -> BoolArray:
@@ -54,13 +59,6 @@ class Experience:
         """Beliefs and histories of all environments."""
         assert self._followed is not None  # noqa: S101 - begin comes first
         return self._followed
-
-    @property
-    def vectors(self) -> FloatArray:
-        """Vectors beside the latest frames, float32 (num, V)."""
-        rows: AnyArray = self._stepper.observations
-        latest: FloatArray = rows[VECTORS]
-        return latest
 
     def begin(self, seed: int | None) -> None:
         """Begin episodes everywhere; from a seed, the i-th environment starts from seed + i."""
@@ -74,6 +72,7 @@ class Experience:
         reached = self._stepper.observations.copy()
         for each in played:
             reached[each.number] = each.next_observation
+        self._see_vectors(reached, acted, begun=np.zeros_like(acted))
         spec = self._model.action_spec
         stored = spec.flatten_batch(actions)
         taken = torch.from_numpy(spec.encode(stored)).to(self._model.device)
@@ -84,7 +83,7 @@ class Experience:
                 stored[each.number],
                 each.reward,
                 each.next_observation[FRAME],
-                each.next_observation[VECTORS],
+                self.vectors[each.number],
                 terminated=each.terminated,
                 ended=each.ended is not None,
             )
@@ -113,12 +112,19 @@ class Experience:
         begun, shown = self._stepper.begun, self._stepper.observations
         if not begun.any():
             return
+        shown = shown.copy()
+        self._see_vectors(shown, begun, begun=begun)
         self._move(begun, self._follower.begin(self._see(shown)))
         rows = [
-            self._replay.begin(int(lane), shown[lane][FRAME], shown[lane][VECTORS])
+            self._replay.begin(int(lane), shown[lane][FRAME], self.vectors[lane])
             for lane in np.flatnonzero(begun)
         ]
         self._keep(np.array(rows, int), begun)
+
+    def _see_vectors(self, rows: AnyArray, mask: BoolArray, *, begun: BoolArray) -> None:
+        """Take up the vectors of some rows, and put in what was missing."""
+        self.vectors = self._memory.see(rows[VECTORS], begun=begun, mask=mask)
+        rows[VECTORS] = self.vectors
 
     def _see(self, rows: AnyArray) -> Seen:
         return Seen.by(self._model, rows[FRAME], rows[VECTORS], self._filter.noise(len(rows)))

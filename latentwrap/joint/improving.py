@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from latentwrap.agents.callbacks import LogMetrics
+from latentwrap.agents.callbacks import LogMetrics, SaveEvery
 from latentwrap.agents.evaluate import EvaluationResult, evaluate_policy
 from latentwrap.agents.run_folder import AgentRun, refuse_folder
 from latentwrap.agents.runs import FINAL_SEED, WATCHED_SEED
@@ -22,6 +22,8 @@ from latentwrap.joint.runs import JointOptions, describe_run, make_frames, open_
 from latentwrap.joint.slac import SLAC
 from latentwrap.models import load_model
 from latentwrap.training.memory import MemoryEstimate
+
+_SAVE_EVERY = 1000  # environment steps
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ class Rounds:
     steps: int = 5000
     model_updates: int = 1500
     settling: int = 1000
-    patience: int = 1
+    patience: int = 2
     episodes: int = 10
 
 
@@ -113,7 +115,8 @@ def improve(
     Args:
         env_id: id of the environment, or `module:id`.
         folder: of the run; made.
-        options: with the model to begin with, and the data that it was pretrained on.
+        options: with the model to begin with, and the data that it was pretrained on; within a
+            round the model is `frozen`, whatever they say.
         rounds: how they go.
         resume: go on with the run in the folder, with the same arguments.
         force: replace the run in the folder.
@@ -139,11 +142,14 @@ def improve(
             "every new model, and nothing would carry over."
         )
     model = load_model(options.model)
+    options = replace(options, frozen=True)
     make = make_frames(env_id, model, {})
     data = None if options.data is None else Dataset(options.data)
     card = describe_run(env_id, model, data, options, asdict(rounds))
     with running(make, options.num_envs, env_id) as envs, closing(make()) as other:
         agent = open_run(run, card, envs, model, data, options, resume=resume)
+        if not resume:
+            agent.save(run.folder)  # so that a run that is killed at once can be resumed too
         if on_start is not None:
             on_start(agent.memory())
         improver = _Improver(
@@ -156,6 +162,22 @@ def improve(
         if not agent.interrupted:
             evaluation = improver.evaluate(options.seed + FINAL_SEED)
     return ImproveResult(run.folder, improver.done, evaluation, agent.interrupted, improver.note)
+
+
+def are_over(done: Sequence[Round], rounds: Rounds) -> bool:
+    """Whether all rounds were done, or the latest ones gained less than chance would.
+
+    >>> flat = [Round(n, 0, 0, learned=-100.0 + n, error=2.0) for n in range(3)]
+    >>> are_over(flat, Rounds(patience=1)), are_over(flat, Rounds(patience=3))
+    (True, False)
+    """
+    if len(done) >= rounds.most:
+        return True
+    if len(done) <= rounds.patience:
+        return False
+    before = max(done[: -rounds.patience], key=lambda each: each.learned)
+    latest = max(done[-rounds.patience :], key=lambda each: each.learned)
+    return latest.learned - before.learned <= math.hypot(latest.error, before.error)
 
 
 class _Improver:
@@ -173,7 +195,7 @@ class _Improver:
     def run(self, on_round: Callable[[Round], None]) -> None:
         """Go through the rounds until nothing is gained, or they are over."""
         agent = self._agent
-        while not agent.interrupted and not self._is_over():
+        while not agent.interrupted and not are_over(self.done, self._rounds):
             if agent.updater.steps_done < len(self.done) * self._rounds.model_updates:
                 self._change_model()
             elif self.done and self.done[-1].settled is None:
@@ -203,7 +225,8 @@ class _Improver:
         """A round of the agent on the model as it is."""
         agent, goal = self._agent, (len(self.done) + 1) * self._rounds.steps
         log = LogMetrics(self._run.folder)
-        agent.learn(goal - agent.num_timesteps, callback=log, progress_bar=self._show)
+        callbacks = [log, SaveEvery(self._run.folder, _SAVE_EVERY)]
+        agent.learn(goal - agent.num_timesteps, callback=callbacks, progress_bar=self._show)
         self.note = log.note
         agent.save(self._run.folder)
         if not agent.interrupted:
@@ -222,17 +245,6 @@ class _Improver:
             error=result.std / math.sqrt(len(result.returns)),
         ))  # fmt: skip
         self._keep()
-
-    def _is_over(self) -> bool:
-        """Whether all rounds were done, or the latest ones gained less than chance would."""
-        if len(self.done) >= self._rounds.most:
-            return True
-        patience = self._rounds.patience
-        if len(self.done) <= patience:
-            return False
-        before = max(self.done[:-patience], key=lambda each: each.learned)
-        latest = max(self.done[-patience:], key=lambda each: each.learned)
-        return latest.learned - before.learned <= math.hypot(latest.error, before.error)
 
     def _change_model(self) -> None:
         """Let the model learn from all that was seen."""

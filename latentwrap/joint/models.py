@@ -56,6 +56,7 @@ def check_window(frames: FrameEnvironment, window: int) -> None:
     spec = frames.env.spec
     if spec is None or spec.max_episode_steps is None:
         return
+    # The limit counts what a FrameSkip outside of it repeats.
     longest = math.ceil(spec.max_episode_steps / frames.frame_skip)
     if window > longest:
         raise ConfigError(
@@ -68,13 +69,19 @@ def memory_of(
     model: LatentModel, training: TrainingConfig, replay: SequenceReplay
 ) -> MemoryEstimate:
     """What learning will need once a replay is full."""
-    kept = replay.spec.row_bytes + 4 * (model.latent_size + model.seen_size)
+    kept = replay.spec.row_bytes + 4 * (_belief_size(model) + model.seen_size)
     return estimate_memory(
         model,
         _empty_window(model, training.window),
         batch_size=training.batch_size,
         frames=replay.num_rows * kept,
     )
+
+
+@torch.no_grad()
+def _belief_size(model: LatentModel) -> int:
+    nothing = torch.zeros(1, model.seen_size, device=model.device)
+    return sum(tensor.shape[-1] for tensor in model.believe_first(nothing))
 
 
 def _empty_window(model: LatentModel, steps: int) -> WindowTensors:

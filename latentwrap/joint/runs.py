@@ -19,6 +19,7 @@ from latentwrap.errors import CheckpointError
 from latentwrap.files import remove
 from latentwrap.identity import refuse_changes
 from latentwrap.joint.config import JointConfig
+from latentwrap.joint.models import check_window
 from latentwrap.joint.slac import SLAC
 from latentwrap.models import LatentModel, load_model
 from latentwrap.training.memory import MemoryEstimate
@@ -190,6 +191,8 @@ def open_run(
         device=options.device,
         config=JointConfig.parse(options.agent_options),
     )
+    if card.joint is not None and card.joint.rounds is not None:
+        check_window(agent.frames, agent.recipe.training.window)  # frozen, but between rounds
     if data is not None:
         agent.remember(data)
     remove(run.folder)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from latentwrap import storage
 from latentwrap._version import __version__
@@ -14,6 +15,7 @@ from latentwrap.errors import CheckpointError
 from latentwrap.files import written_whole
 from latentwrap.joint.config import JointConfig
 from latentwrap.models import LatentModel, describe_model, rebuild_model, save_model
+from latentwrap.models.base import CheckpointInfo
 from latentwrap.optimizers import under
 from latentwrap.seeding import numpy_state, restore_numpy_state
 from latentwrap.training.recipes import stored_recipe
@@ -27,24 +29,29 @@ STATE, AGENT, REPLAY = "state.safetensors", "agent.safetensors", "replay"
 
 def save_policy(agent: SLAC, path: Path) -> None:
     """Write the agent, and beside it the model that it acts on; each belongs to the other."""
-    start = agent.model.checkpoint
-    training = (
-        start.document["training"]
-        if start is not None
-        else {
-            "joint": True,
-            "recipe": agent.recipe.model_dump(mode="json"),
-            "steps": agent.updater.steps_done,
-            "env_steps": agent.num_timesteps,
-        }
-    )
     usual = {name: getattr(agent.config, name) for name in SACConfig.model_fields}
     document = agent.policy.describe(SACConfig(**usual))
     # Both get their names when both are whole: of a save that is cut off nothing is seen.
     with written_whole(path) as policy, written_whole(model_path_of(path), settle=False) as model:
-        fingerprint = save_model(model, agent.model, training=training)
+        fingerprint = save_model(model, agent.model, training=_record(agent))
         document |= {"model_fingerprint": fingerprint, "num_timesteps": agent.num_timesteps}
         storage.save(policy, agent.learner.state(), document)
+
+
+def _record(agent: SLAC) -> dict[str, Any]:
+    """How the model was trained, as its checkpoint tells it."""
+    start = {} if agent.start is None else agent.start.document["training"]
+    if agent.model.checkpoint is not None:
+        return dict(start)  # it is still the one that it was
+    return {
+        "joint": True,
+        "recipe": agent.recipe.model_dump(mode="json"),
+        "steps": agent.updater.steps_done,
+        "env_steps": agent.num_timesteps,
+        # What a report on these datasets may call unseen.
+        **{name: start[name] for name in ("dataset", "heldout_episodes") if name in start},
+        "also_trained_on": [*start.get("also_trained_on", []), *agent.remembered],
+    }
 
 
 def save_state(agent: SLAC, folder: Path) -> None:
@@ -65,6 +72,8 @@ def save_state(agent: SLAC, folder: Path) -> None:
         "recipe": agent.recipe.model_dump(mode="json"),
         "config": agent.config.model_dump(mode="json"),
         "is_new": agent.is_new,
+        "start": None if agent.start is None else asdict(agent.start),
+        "remembered": agent.remembered,
         "frozen": agent.frozen,
         "ready": agent.ready,
         "owed": agent.owed,
@@ -117,6 +126,10 @@ class SavedState:
         agent.num_timesteps, agent.seed = int(document["num_timesteps"]), int(document["seed"])
         agent.is_new, agent.ready = bool(document["is_new"]), bool(document["ready"])
         agent.owed = float(document["owed"])
+        agent.remembered = [str(each) for each in document["remembered"]]
+        agent.start = None if document["start"] is None else CheckpointInfo(**document["start"])
+        if agent.frozen and not agent.updater.steps_done:
+            agent.model.checkpoint = agent.start
         restore_numpy_state(agent.replay.generator, document["draws"])
         agent.store_in(self._folder / REPLAY).load(agent.replay, document["replay"])
         agent.filter.refresh_all()

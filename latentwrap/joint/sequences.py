@@ -6,13 +6,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from latentwrap.actions import ActionSpec
 from latentwrap.datasets import Windows
 from latentwrap.errors import ConfigError, DatasetError
-from latentwrap.models import map_belief
+from latentwrap.joint.columns import BeliefColumns
 from latentwrap.pixels import FrameSpec
 from latentwrap.seeding import numpy_generator
 from latentwrap.types import AnyArray, BoolArray, FloatArray, Frames, IntArray
@@ -78,13 +77,14 @@ class SequenceReplay:
     Attributes:
         kept: rows that each lane has kept so far, those overwritten since included, int64 (lanes,).
         generator: of the draws.
+        lane_rows: rows of each lane.
     """
 
     def __init__(self, capacity: int, spec: SequenceSpec, *, lanes: int, seed: int) -> None:
         self.capacity, self.spec, self.lanes = capacity, spec, lanes
         self.generator = numpy_generator(seed)
-        self._length = max(2, -(-capacity // lanes) + 1)
-        rows, action = lanes * self._length, spec.action
+        self.lane_rows = max(2, -(-capacity // lanes) + 1)
+        rows, action = lanes * self.lane_rows, spec.action
         try:
             self._frames = np.empty((rows, *spec.frame.shape), np.uint8)
         except (MemoryError, ValueError):
@@ -102,8 +102,7 @@ class SequenceReplay:
         self._filtered = np.zeros(rows, bool)
         self.kept = np.zeros(lanes, int)
         self._open = np.zeros(lanes, bool)
-        self._features: Tensor | None = None
-        self._beliefs: Any = None
+        self._made = BeliefColumns(rows)
 
     def __len__(self) -> int:
         """Transitions that can be drawn."""
@@ -140,7 +139,7 @@ class SequenceReplay:
             terminated: whether the episode truly ended with it.
             ended: whether it ended at all.
         """
-        row = lane * self._length + (int(self.kept[lane]) - 1) % self._length
+        row = lane * self.lane_rows + (int(self.kept[lane]) - 1) % self.lane_rows
         self._actions[row], self._rewards[row] = action, reward
         self._terminations[row] = terminated
         place = self._put(lane, frame, vectors, age=int(self._age[row]) + 1)
@@ -152,19 +151,8 @@ class SequenceReplay:
 
         Of a row that is named several times the last counts.
         """
-        rows, latest = np.unique(rows[::-1], return_index=True)
-        last = torch.from_numpy(len(features) - 1 - latest).to(features.device)
-        if self._features is None:
-            self._features = self._column(features)
-            self._beliefs = map_belief(self._column, beliefs)
-        index = torch.from_numpy(rows).to(features.device)
-        self._features[index] = features[last]
-        for column, values in zip(self._beliefs, beliefs, strict=True):
-            column[index] = values[last]
+        self._made.keep(rows, features, beliefs)
         self._filtered[rows] = True
-
-    def _column(self, values: Tensor) -> Tensor:
-        return torch.zeros(len(self._age), *values.shape[1:], device=values.device)
 
     def draw_windows(self, count: int, actions: int) -> IntArray:
         """Rows of random windows inside episodes, int64 (count, actions + 1).
@@ -174,7 +162,7 @@ class SequenceReplay:
         """
         ends = self._draw(count, least=actions)
         if ends is None:
-            longest = int(self._available(self._all_rows()).max(initial=0))
+            longest = self.longest()
             raise DatasetError(
                 f"The model learns from windows of {actions} actions, the longest episode so far "
                 f"has {longest}: set a smaller one, model.window={max(1, longest)} or less."
@@ -202,8 +190,8 @@ class SequenceReplay:
 
     def before(self, rows: IntArray, count: IntArray | int) -> IntArray:
         """The rows so many places before."""
-        place = rows % self._length
-        earlier: IntArray = rows - place + (place - count) % self._length
+        place = rows % self.lane_rows
+        earlier: IntArray = rows - place + (place - count) % self.lane_rows
         return earlier
 
     def windows(self, rows: IntArray) -> Windows:
@@ -256,13 +244,11 @@ class SequenceReplay:
 
     def beliefs(self, rows: IntArray) -> Any:
         """Kept beliefs of rows (N,)."""
-        index = torch.from_numpy(rows)
-        return map_belief(lambda column: column[index.to(column.device)], self._beliefs)
+        return self._made.beliefs(rows)
 
     def features(self, rows: IntArray) -> Tensor:
         """Kept features of rows (...), float32 (..., F)."""
-        assert self._features is not None  # noqa: S101 - whoever asks has kept them
-        return self._features[torch.from_numpy(rows).to(self._features.device)]
+        return self._made.features(rows)
 
     def episodes(self) -> list[Stretch]:
         """Every episode with a transition, lane by lane in order."""
@@ -282,9 +268,13 @@ class SequenceReplay:
         nothing = np.zeros(0, int)
         return np.concatenate([nothing, *(each.rows for each in self.episodes())])
 
+    def longest(self) -> int:
+        """Transitions of the longest episode, or of what is left of it."""
+        return int(self._available(self._all_rows()).max(initial=0))
+
     def latest_rows(self) -> IntArray:
         """The row that each lane kept last, int64 (lanes,)."""
-        rows: IntArray = np.arange(self.lanes) * self._length + (self.kept - 1) % self._length
+        rows: IntArray = np.arange(self.lanes) * self.lane_rows + (self.kept - 1) % self.lane_rows
         return rows
 
     def emptiest_lane(self) -> int:
@@ -294,8 +284,8 @@ class SequenceReplay:
     def _in_order(self, lane: int) -> IntArray:
         """Rows of a lane, the oldest first."""
         kept = int(self.kept[lane])
-        places = np.arange(max(0, kept - self._length), kept) % self._length
-        ordered: IntArray = lane * self._length + places
+        places = np.arange(max(0, kept - self.lane_rows), kept) % self.lane_rows
+        ordered: IntArray = lane * self.lane_rows + places
         return ordered
 
     def _draw(self, count: int, *, least: int) -> IntArray | None:
@@ -312,13 +302,13 @@ class SequenceReplay:
         return fit[self.generator.integers(len(fit), size=count)] if len(fit) else None
 
     def _random_rows(self, count: int) -> IntArray:
-        ends = np.cumsum(np.minimum(self.kept, self._length))
+        ends = np.cumsum(np.minimum(self.kept, self.lane_rows))
         if not ends[-1]:
             return np.zeros(0, int)
         drawn = self.generator.integers(ends[-1], size=count)
         lanes = np.searchsorted(ends, drawn, side="right")
         before = np.concatenate([[0], ends[:-1]])
-        rows: IntArray = lanes * self._length + drawn - before[lanes]
+        rows: IntArray = lanes * self.lane_rows + drawn - before[lanes]
         return rows
 
     def _all_rows(self) -> IntArray:
@@ -326,13 +316,13 @@ class SequenceReplay:
 
     def _available(self, rows: IntArray) -> IntArray:
         """How many transitions led to each row inside its episode and are still there."""
-        lanes, places = np.divmod(rows, self._length)
-        oldest = np.where(self.kept >= self._length, self.kept, 0)[lanes]
-        available: IntArray = np.minimum(self._age[rows], (places - oldest) % self._length)
+        lanes, places = np.divmod(rows, self.lane_rows)
+        oldest = np.where(self.kept >= self.lane_rows, self.kept, 0)[lanes]
+        available: IntArray = np.minimum(self._age[rows], (places - oldest) % self.lane_rows)
         return available
 
     def _put(self, lane: int, frame: AnyArray, vectors: AnyArray, *, age: int) -> int:
-        row = lane * self._length + int(self.kept[lane]) % self._length
+        row = lane * self.lane_rows + int(self.kept[lane]) % self.lane_rows
         self._frames[row], self._vectors[row], self._age[row] = frame, vectors, age
         self._filtered[row] = False
         self.kept[lane] += 1

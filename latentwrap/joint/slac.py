@@ -16,8 +16,9 @@ from latentwrap.agents.learner import Learner
 from latentwrap.agents.online import OnlineAgent
 from latentwrap.agents.policy import Policy
 from latentwrap.agents.spaces import checked_actions
+from latentwrap.allocator import keep_freed_memory
 from latentwrap.datasets import Dataset
-from latentwrap.devices import keep_freed_memory, resolve_device
+from latentwrap.devices import resolve_device
 from latentwrap.errors import ConfigError
 from latentwrap.interrupts import InterruptFlag
 from latentwrap.joint.beliefs import ReplayFilter
@@ -69,6 +70,8 @@ class SLAC(OnlineAgent):
         policy: chooses the actions for what `watch` observes.
         num_timesteps: environment steps so far, those of all environments together.
         interrupted: whether Ctrl-C ended the latest `learn`.
+        start: the checkpoint that the model began as, if any.
+        remembered: fingerprints of the datasets that the replay was given.
 
     Raises:
         EnvironmentMismatch: no frames, other actions, or others than the model was trained on.
@@ -110,6 +113,8 @@ class SLAC(OnlineAgent):
             keep_freed_memory()
         # What was passed in stays as it is.
         start = load_model(model) if isinstance(model, str | Path) else copy.deepcopy(model)
+        self.start = None if start is None else start.checkpoint
+        self.remembered: list[str] = []
         self.frames = observe_frames(env, start)
         self.action_space = checked_actions(self.frames.env)
         self.recipe = recipe or find_recipe(start, preset, kind, model_options or {})
@@ -167,6 +172,7 @@ class SLAC(OnlineAgent):
         check_vectors(self.frames.vectors, dataset)
         check_room(self.replay, dataset)
         add_episodes(self.replay, dataset)
+        self.remembered.append(dataset.fingerprint())
         self.filter.refresh_all()
 
     def save(self, path: str | Path) -> None:
@@ -291,12 +297,20 @@ class SLAC(OnlineAgent):
 
     def _prepare(self, interrupt: InterruptFlag, *, show: bool) -> bool:
         """Let the model learn from random experience; whether that is done."""
-        if self.is_new and not self.updater.steps_done:
-            self.updates.show_data()
+        if self._waits():
+            return False
         self.ready = self._train_model(self.config.initial_model_updates or 0, interrupt, show=show)
         return self.ready
 
+    def _waits(self) -> bool:
+        """Whether episodes that began just now are soon long enough for a window."""
+        window = self.recipe.training.window
+        known = self.config.learning_starts + window * self.frames.num
+        return self.num_timesteps < known and self.replay.longest() < window
+
     def _train_model(self, total: int, interrupt: InterruptFlag, *, show: bool) -> bool:
+        if self.is_new and not self.updater.steps_done:
+            self.updates.show_data()
         with bar("Learning the model", total, show=show and bool(total)) as progress:
             while self.updater.steps_done < total and not interrupt.raised:
                 self.updates.update_model(renew=False)

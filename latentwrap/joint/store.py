@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from latentwrap.datasets import Dataset, DatasetInfo, DatasetWriter, Episode, join_vectors
+from latentwrap.datasets.wholeness.parts import SUFFIX
 from latentwrap.errors import CheckpointError, DatasetError
 from latentwrap.files import remove
 from latentwrap.joint.sequences import SequenceReplay, Stretch
@@ -37,7 +38,8 @@ class ReplayStore:
 
     def __init__(self, folder: Path, info: DatasetInfo) -> None:
         self.folder, self._info = folder, info
-        self._saves = 0
+        # No file that a state may name, of whatever run, is written over.
+        self._saves = max((_number(path) for path in self._files()), default=0)
         self._listed: list[dict[str, Any]] = []
         self._marks: IntArray | None = None
 
@@ -59,10 +61,9 @@ class ReplayStore:
     def tidy(self, listed: Sequence[Mapping[str, Any]]) -> None:
         """Remove files of earlier saves that a list does not name."""
         names = {each["name"] for each in listed}
-        for kind in _KINDS:
-            for path in self.folder.glob(f"{kind}-{'[0-9]' * 6}.h5"):
-                if path.name not in names:
-                    remove(path)
+        for path in self._files():
+            if path.name not in names:
+                remove(path)
 
     def load(self, replay: SequenceReplay, listed: Sequence[Mapping[str, Any]]) -> None:
         """Put the episodes of the files that `save` named into a replay.
@@ -87,6 +88,15 @@ class ReplayStore:
         if self._marks is None:
             self._marks = replay.kept.copy()
 
+    def _files(self) -> list[Path]:
+        """Of saves, those that were cut off included."""
+        return [
+            path
+            for kind in _KINDS
+            for ending in (".h5", f".h5{SUFFIX}")
+            for path in self.folder.glob(f"{kind}-{'[0-9]' * 6}{ending}")
+        ]
+
     def _write(
         self, kind: str, replay: SequenceReplay, episodes: Sequence[Stretch]
     ) -> dict[str, Any]:
@@ -107,6 +117,10 @@ class ReplayStore:
         total = sum(int(each["transitions"]) for each in self._listed)
         while self._listed and total - int(self._listed[0]["transitions"]) >= capacity:
             total -= int(self._listed.pop(0)["transitions"])
+
+
+def _number(path: Path) -> int:
+    return int(path.name.partition("-")[2].partition(".")[0])
 
 
 def read_episode(replay: SequenceReplay, rows: IntArray, vectors: VectorSpec) -> Episode:
@@ -165,11 +179,14 @@ def check_room(replay: SequenceReplay, dataset: Dataset) -> None:
     Raises:
         DatasetError: the replay has no room for it.
     """
-    room = replay.capacity - len(replay)
-    if dataset.num_transitions > room:
+    kept = replay.kept.copy()
+    for length in dataset.lengths:  # of frames; as `add_episodes` spreads them
+        kept[kept.argmin()] += length
+    if kept.max() > replay.lane_rows:
         raise DatasetError(
-            f"{dataset.name} has {dataset.num_transitions} transitions, the replay room for "
-            f"{room}: set a larger buffer_size."
+            f"{dataset.name} has {dataset.num_frames} frames in {dataset.num_episodes} episodes, "
+            f"more than fit whole into a replay of {replay.lanes} × {replay.lane_rows} beside what "
+            "it holds: set a larger buffer_size."
         )
 
 

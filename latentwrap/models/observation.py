@@ -19,6 +19,9 @@ from latentwrap.models.pixel_networks import PaperNetworks, PatchNetworks, Pixel
 from latentwrap.pixels import FrameSpec
 from latentwrap.vectors import VectorSpec
 
+_CONSTANT, _LEAST_REWARD_STD = 1e-6, 1e-3
+_LARGEST_REWARD = 10.0  # standard deviations; a rare reward must not drown the pixels
+
 
 class ObservationConfig(Config):
     """Hyperparameters that every kind has; the defaults are those of SLAC's paper.
@@ -40,7 +43,8 @@ class ObservationConfig(Config):
             to linear in the latents; small latents of small frames gain most.
         image_weight, reward_weight: factors of the loss terms.
         rewards: learn p(r|z, a, z').
-        standardize_rewards: learn rewards minus their mean over their standard deviation.
+        standardize_rewards: learn rewards minus their mean over their standard deviation, at most
+            10 of these.
         min_reward_std: floor of the reward's std, so that a constant reward has a finite loss.
         terminations: learn p(end|z, a, z').
         vectors: see the standardised vectors of the data beside its frames, and learn p(v|z).
@@ -176,7 +180,9 @@ class ObservationModel(LatentModel):
 
     def fit_rewards(self, mean: float, std: float) -> None:
         if self.config.standardize_rewards:
-            self.reward_scale = self.reward_scale.new_tensor([mean, max(std, 1e-3)])
+            # Of a reward that never changed, as a sparse one in random data, no scale is known.
+            scale = 1.0 if std < _CONSTANT else max(std, _LEAST_REWARD_STD)
+            self.reward_scale = self.reward_scale.new_tensor([mean, scale])
 
     def image_loss(self, z: Tensor, frames: Tensor, draws: Tensor) -> Tensor:
         """−Σ_t log p(x_t|z_t), averaged over windows; a scalar.
@@ -231,6 +237,8 @@ class ObservationModel(LatentModel):
             # −Σ_t log p(r_t|z_t, a_t, z_{t+1})
             mean, std = self.reward_scale
             target = ((windows.rewards - mean) / std).unsqueeze(-1)
+            if self.config.standardize_rewards:
+                target = target.clamp(-_LARGEST_REWARD, _LARGEST_REWARD)
             terms["reward"] = -self.reward(*inputs).log_prob(target).sum() / len(target)
         if self.termination is not None:
             # −Σ_t log p(end_t|z_t, a_t, z_{t+1}), Bernoulli

@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 import torch
 
+from latentwrap.allocator import keep_freed_memory
 from latentwrap.datasets import (
     Dataset,
     WindowLoader,
     WindowSampler,
     split_episodes,
 )
-from latentwrap.devices import keep_freed_memory, resolve_device
+from latentwrap.devices import resolve_device
 from latentwrap.errors import CheckpointError, ConfigError
 from latentwrap.models import LatentModel, build_model, load_model
 from latentwrap.seeding import child_seeds, numpy_generator, torch_generator

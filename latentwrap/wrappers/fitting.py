@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from latentwrap.errors import LatentwrapError
+from latentwrap.errors import EnvironmentMismatch, LatentwrapError
 from latentwrap.pixels import FrameSpec, fit_frame, fit_images, is_dropped
 from latentwrap.types import BoolArray, Frame, Frames
 
@@ -122,3 +122,32 @@ def _described(frame: Any) -> str:
     if isinstance(frame, np.ndarray):
         return f"an array of shape {frame.shape}"
     return f"{len(frame)} frames" if isinstance(frame, Sequence) else repr(frame)
+
+
+def check_made(made: FrameSpec, trained: FrameSpec, fitter: FrameFitter) -> None:
+    """Refuse frames that `RenderFrame` makes otherwise than those that a model was trained on.
+
+    Raises:
+        EnvironmentMismatch: of other images, or rendered otherwise.
+    """
+    _check_rendering(made, trained)
+    fitter.check(_source_shapes(made))
+
+
+def _check_rendering(made: FrameSpec, trained: FrameSpec) -> None:
+    """Without shadows the world looks otherwise; images that are observed are as they are."""
+    if made.rendering is not None and made.rendering != trained.rendering:
+        expected = trained.rendering or "full"
+        raise EnvironmentMismatch(
+            f"The checkpoint expects frames of {expected} rendering, RenderFrame makes them "
+            f"{made.rendering}: pass it rendering={expected!r}."
+        )
+
+
+def _source_shapes(spec: FrameSpec) -> list[tuple[int, ...]]:
+    """Shapes of the images that fitted frames were made from."""
+    channels = spec.source_channels or spec.channels
+    return [
+        (panel.source_height or panel.height, panel.source_width or panel.width, channels)
+        for panel in spec.panels
+    ]

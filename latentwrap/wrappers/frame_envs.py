@@ -16,6 +16,7 @@ from latentwrap.pixels import FrameSpec
 from latentwrap.training.statistics import vector_words
 from latentwrap.types import AnyArray
 from latentwrap.vectors import VectorSpec
+from latentwrap.wrappers.fitting import FrameFitter, check_made
 from latentwrap.wrappers.workers import (
     Environment,
     GymnasiumWorkers,
@@ -134,6 +135,7 @@ def _check_fits(model: LatentModel, made: MadeFrames, skip: int, env: Environmen
     require("frames of shape", model.frame_spec.shape, made.frames.shape)
     if len(model.frame_spec.names) > 1:  # the name of a single one does not matter
         require("cameras", model.frame_spec.names, made.frames.names)
+    check_made(made.frames, model.frame_spec, FrameFitter(model.frame_spec, 1, stretch=False))
     require("the vectors", vector_words(model.vector_spec), vector_words(made.vectors))
     require("actions that are repeated so often:", model.frame_skip, skip)
     model.action_spec.check_environment(single_space(env, "action_space"))

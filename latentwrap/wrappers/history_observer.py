@@ -9,6 +9,7 @@ from gymnasium import spaces
 from latentwrap.models import LatentModel
 from latentwrap.types import AnyArray, BoolArray, FloatArray, Frames
 from latentwrap.wrappers.following import Followed, Follower, Seen
+from latentwrap.wrappers.vector_memory import VectorMemory
 
 
 class HistoryObserver:
@@ -26,6 +27,7 @@ class HistoryObserver:
         self._model = model
         self._follower = Follower(model, length)
         self._followed: Followed | None = None
+        self._memory: VectorMemory | None = None
         size = length * model.seen_size + (length - 1) * model.action_spec.size
         size += model.vector_spec.size
         self.space = spaces.Box(-np.inf, np.inf, (size,), np.float32)
@@ -45,12 +47,17 @@ class HistoryObserver:
             actions: that they took, (num, ...) in the space of the model; `None` only where all
                 begin.
             frames: uint8 (num, H, W, C).
-            vectors: those that the model knows, float32 (num, V).
+            vectors: those that the model knows, float32 (num, V); what is not finite keeps its last
+                value.
             first: bool (num,), true where an episode has just begun, whatever the action was.
 
         Returns:
             A new float32 array (num, V + length · F + (length − 1) · A).
         """
+        if self._memory is None:
+            spec = self._model.vector_spec
+            self._memory = VectorMemory(len(first), spec.size, spec.names)
+        vectors = self._memory.see(vectors, begun=first)
         seen = Seen.by(self._model, frames, vectors)
         if first.all():
             self._followed = self._follower.begin(seen)

@@ -12,11 +12,12 @@ from gymnasium import spaces
 from latentwrap.envs.frames import Renderer
 from latentwrap.errors import EnvironmentMismatch
 from latentwrap.models.normalizer import CLIP
-from latentwrap.pixels import FrameSpec
 from latentwrap.types import BoolArray, FloatArray
 from latentwrap.wrappers.choosing import Inputs, choose_inputs
 from latentwrap.wrappers.filter import LatentFilter
+from latentwrap.wrappers.fitting import check_made
 from latentwrap.wrappers.scaling import vector_scale
+from latentwrap.wrappers.vector_memory import VectorMemory
 from latentwrap.wrappers.workers import MadeFrames
 
 
@@ -66,6 +67,7 @@ class LatentObserver:
         self.vector_names = self._inputs.vector_spec.names
         size = self._inputs.vector_spec.size
         self._vectors = np.zeros((latents.num, size), np.float32)
+        self._memory = VectorMemory(latents.num, size, self.vector_names)
         bound = CLIP if latents.normalize else np.inf
         self.space = spaces.Box(-bound, bound, (latents.latent_size + size,), np.float32)
 
@@ -143,21 +145,12 @@ class LatentObserver:
         Raises:
             EnvironmentMismatch: something is missing where an episode begins.
         """
-        if not self._vectors.shape[1]:
-            return self._vectors
-        self._vectors = self._vectors.copy()
-        for stream, row in enumerate(rows):
-            if row is None:
-                continue
-            read = self._inputs.vectors(row)
-            known = np.isfinite(read)
-            if begun[stream] and not known.all():
-                raise EnvironmentMismatch(
-                    f"The first observation of an episode requires finite vectors "
-                    f"{', '.join(self.vector_names)}, got {read.tolist()}: mend or wrap the "
-                    "environment."
-                )
-            self._vectors[stream, known] = read[known]
+        if self._vectors.shape[1]:
+            asked = np.array([row is not None for row in rows])
+            read = np.zeros_like(self._vectors)
+            for stream in np.flatnonzero(asked).tolist():
+                read[stream] = self._inputs.vectors(rows[stream])
+            self._vectors = self._memory.see(read, begun=begun, mask=asked)
         return self._vectors
 
     def _append(self, latents: FloatArray) -> FloatArray:
@@ -182,8 +175,7 @@ def _check_images(
                 f"The checkpoint expects frames of shape {spec.shape}, RenderFrame makes them "
                 f"{made.frames.shape}: give it the height, width and grey of the checkpoint."
             )
-        _check_rendering(made.frames, spec)
-        return latents.fitter.check(_source_shapes(made.frames))
+        return check_made(made.frames, spec, latents.fitter)
     if inputs.reader.shapes:
         return latents.fitter.check(inputs.reader.shapes)
     if renderer is None:
@@ -193,25 +185,6 @@ def _check_images(
             "rendered any more."
         )
     return renderer.check()
-
-
-def _check_rendering(made: FrameSpec, trained: FrameSpec) -> None:
-    """Without shadows the world looks otherwise; images that are observed are as they are."""
-    if made.rendering is not None and made.rendering != trained.rendering:
-        expected = trained.rendering or "full"
-        raise EnvironmentMismatch(
-            f"The checkpoint expects frames of {expected} rendering, RenderFrame makes them "
-            f"{made.rendering}: pass it rendering={expected!r}."
-        )
-
-
-def _source_shapes(spec: FrameSpec) -> list[tuple[int, ...]]:
-    """Shapes of the images that fitted frames were made from."""
-    channels = spec.source_channels or spec.channels
-    return [
-        (panel.source_height or panel.height, panel.source_width or panel.width, channels)
-        for panel in spec.panels
-    ]
 
 
 def split_observations(observations: Any, num: int) -> list[Any]:

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+import shlex
+from functools import partial
 from pathlib import Path
 
 import pytest
 from tests.cli.test_cli import run
 from tests.conftest import make_tiny_model
 
-from latentwrap import LatentObservation, load_model
+from latentwrap import SLAC, LatentObservation, load_model
 from latentwrap.agents.run_folder import AgentRun
 from latentwrap.datasets import Dataset
 from latentwrap.envs import PIXEL_PENDULUM
-from latentwrap.joint.improving import Rounds, improve
-from latentwrap.joint.runs import JointOptions
+from latentwrap.errors import ConfigError
+from latentwrap.joint import improving
+from latentwrap.joint.improving import Round, Rounds, are_over, improve
+from latentwrap.joint.runs import JointOptions, train_joint
 from latentwrap.models import save_model
 
 TINY = [
@@ -59,6 +63,7 @@ def test_what_a_run_leaves_is_a_checkpoint_and_a_dataset(tmp_path: Path) -> None
     assert model.frame_spec.height == 16
     files = sorted((folder / "replay").glob("*.h5"))
     assert sum(Dataset(path).num_transitions for path in files) == 30
+    assert {Dataset(path).info.env_id for path in files} == {PIXEL_PENDULUM}
     env = AgentRun(folder).make_env()
     assert env.model_fingerprint == model.fingerprint
     env.close()
@@ -130,21 +135,91 @@ def test_improve_goes_through_its_rounds(tmp_path: Path, checkpoint: Path) -> No
     assert "another joint.rounds.steps" in " ".join(other.stderr.split())
 
 
-def test_improve_stops_when_nothing_is_gained(tmp_path: Path, checkpoint: Path) -> None:
-    """With a learning rate of next to nothing every round is like the one before."""
-    result = improve(
-        PIXEL_PENDULUM,
-        tmp_path / "rounds",
-        JointOptions(
-            model=checkpoint,
-            frozen=True,
-            agent_options={"hidden": (8,), "batch_size": 4, "learning_rate": 1e-12},
-            model_options={"window": 6, "batch_size": 2, "learning_rate": 1e-12},
-            device="cpu",
-        ),
-        rounds=Rounds(most=5, steps=25, model_updates=1, settling=1, patience=1, episodes=2),
-    )
-    assert len(result.rounds) == 2
+def returns(*learned: float) -> list[Round]:
+    return [Round(n, 0, 0, value, error=3.0) for n, value in enumerate(learned)]
+
+
+@pytest.mark.parametrize(
+    ("learned", "patience", "over"),
+    [
+        ((), 1, False),
+        ((-100,), 1, False),  # nothing to compare with
+        ((-100, -90), 1, False),  # 10 are more than √18 errors of chance
+        ((-100, -96), 1, True),
+        ((-100, -120), 1, True),
+        ((-100, -96), 2, False),  # it waits for one more
+        ((-100, -96, -90), 2, False),
+        ((-100, -96, -97), 2, True),
+        ((-100, -50, -60, -40), 2, False),
+        ((-100, -50, -60, -70), 2, True),
+        ((-100, -50, -20, 0, 50), 1, True),  # all five were done
+    ],
+)
+def test_rounds_end_when_the_latest_bring_no_more(
+    learned: tuple[float, ...], patience: int, over: bool
+) -> None:
+    assert are_over(returns(*learned), Rounds(most=5, patience=patience)) == over
+
+
+AGENT = {"hidden": (8,), "batch_size": 4, "learning_starts": 20}
+FEW = Rounds(most=2, steps=25, model_updates=2, settling=1, patience=9, episodes=1)
+
+
+def test_improve_leaves_the_model_alone_within_a_round(tmp_path: Path, checkpoint: Path) -> None:
+    options = JointOptions(model=checkpoint, agent_options=AGENT, device="cpu",
+                           model_options={"window": 6, "batch_size": 2})  # fmt: skip
+    result = improve(PIXEL_PENDULUM, tmp_path / "rounds", options, rounds=FEW)
+    assert [each.model_updates for each in result.rounds] == [0, 2]
+
+
+def test_improve_refuses_windows_that_no_episode_holds(tmp_path: Path, checkpoint: Path) -> None:
+    for learn in (partial(improve, rounds=FEW), partial(train_joint, steps=30)):
+        options = JointOptions(model=checkpoint, model_options={"window": 201}, device="cpu")
+        with pytest.raises(ConfigError, match=r"PixelPendulum-v0 has at most 200: .*window=200"):
+            learn(PIXEL_PENDULUM, tmp_path / "run", options=options)
+
+
+@pytest.mark.parametrize("killed_at", [3, 25, 40])
+def test_a_killed_improve_goes_on(
+    tmp_path: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch, killed_at: int
+) -> None:
+    """With saves at every step nothing is lost; before the first one it begins anew."""
+    monkeypatch.setattr(improving, "_SAVE_EVERY", 1)
+    options = JointOptions(model=checkpoint, agent_options=AGENT, device="cpu",
+                           model_options={"window": 6, "batch_size": 2})  # fmt: skip
+    go_on = partial(improve, PIXEL_PENDULUM, tmp_path / "run", options, rounds=FEW)
+    save = SLAC.save
+
+    def killed(agent: SLAC, path: Path) -> None:
+        save(agent, path)
+        if agent.num_timesteps == killed_at:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(SLAC, "save", killed)
+        go_on()
+    rounds = go_on(resume=True).rounds
+    assert [each.env_steps for each in rounds] == [25, 50]
+    assert [each.model_updates for each in rounds] == [0, 2]
+
+
+@pytest.mark.parametrize("envs", ["1", "2"])
+def test_the_last_words_of_play_go_on_with_improve(
+    tmp_path: Path, checkpoint: Path, envs: str
+) -> None:
+    folder = str(tmp_path / "run")
+    begun = run("improve", PIXEL_PENDULUM, "--model", str(checkpoint), *TINY, "--steps", "26",
+                "--model-updates", "2", "--settling", "1", "--patience", "7", "--rounds", "1",
+                "--evaluation-episodes", "1", "--num-envs", envs, "-o", folder)  # fmt: skip
+    assert begun.exit_code == 0, begun.stderr
+    played = run("play", folder, "--episodes", "1", "--video-episodes", "0", "--json")
+    assert played.exit_code == 0, played.stderr
+    line = next(each for each in played.stderr.splitlines() if "latentwrap improve" in each)
+    words = shlex.split(line.partition("latentwrap ")[2])
+    assert words[words.index("--patience") + 1] == "7"
+    longer = run(*words, "--json")
+    assert longer.exit_code == 0, longer.stderr
+    assert len(json.loads(longer.stdout.splitlines()[-1])["rounds"]) == 2
 
 
 def test_improve_needs_what_carries_over(tmp_path: Path, checkpoint: Path) -> None:

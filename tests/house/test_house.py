@@ -16,6 +16,7 @@ BASE = [
     "_version",
     "actions",
     "config",
+    "allocator",
     "devices",
     "errors",
     "extras",

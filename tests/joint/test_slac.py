@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
-from gymnasium.vector import AutoresetMode
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from tests.joint.test_store import contents
 from tests.joint.worlds import (
     BOX,
@@ -40,9 +40,11 @@ from latentwrap.errors import (
     CheckpointError,
     ConfigError,
     DatasetError,
+    EnvironmentFailed,
     EnvironmentMismatch,
     LatentwrapError,
 )
+from latentwrap.evaluation.split import split_for_report
 from latentwrap.joint import saving
 from latentwrap.models import save_model
 from latentwrap.pixels import FrameSpec
@@ -201,7 +203,19 @@ def test_the_scale_is_measured_from_time_to_time() -> None:
 def test_a_window_longer_than_every_episode_is_named() -> None:
     agent = make_agent(model_options={**TINY_MODEL, "window": 30})
     with pytest.raises(DatasetError, match="windows of 30 actions, the longest episode so far"):
-        agent.learn(25)
+        agent.learn(60)
+    assert agent.num_timesteps == 20 + 30
+
+
+@pytest.mark.parametrize("num", [1, 3])
+def test_learning_waits_for_an_episode_that_has_only_begun(num: int) -> None:
+    """Ten random actions are fewer than a window has, and the episode goes on."""
+    makers = [lambda: framed(Diary(lengths=(100,)))] * num
+    options = {**QUICK, "learning_starts": 10 * num, "model_options": {**TINY_MODEL, "window": 15}}
+    agent, watcher = SLAC(SyncVectorEnv(makers), seed=0, device="cpu", **options), Watcher()
+    agent.learn(16 * num, callback=watcher)
+    assert agent.ready
+    assert len(watcher.updates) == 2 * num  # from the fifteenth step of the first of them on
 
 
 @pytest.mark.parametrize(("skip", "longest"), [(1, 20), (3, 7)])
@@ -535,6 +549,88 @@ def test_a_save_that_is_cut_off_leaves_the_one_before(
     assert len(left) > 3
 
 
+def test_a_frozen_model_stays_the_one_that_it_was(tmp_path: Path) -> None:
+    """After a resume too: what a report calls unseen, and what agents are told by, hangs on it."""
+    path = tmp_path / "m.safetensors"
+    record = {"dataset": "abc", "heldout_episodes": [1]}
+    fingerprint = save_model(path, make_model(), training=record)
+    agent = make_agent(model=path, frozen=True, initial_model_updates=0).learn(22)
+    agent.save(tmp_path / "run")
+    again = SLAC.load(tmp_path / "run", make_world()[0], device="cpu").learn(3)
+    again.save(tmp_path / "run")
+    kept = load_model(tmp_path / "run" / "agent-model.safetensors")
+    assert kept.fingerprint == fingerprint
+    assert kept.checkpoint.document["training"] == record
+
+
+def test_a_model_that_learned_on_says_what_it_learned_from(tmp_path: Path) -> None:
+    path, data = tmp_path / "m.safetensors", write(tmp_path / "d.h5")
+    save_model(path, make_model(), training={"dataset": "abc", "heldout_episodes": [1]})
+    agent = make_agent(model=path)
+    agent.remember(data)
+    agent.learn(22).save(tmp_path / "run")
+    SLAC.load(tmp_path / "run", make_world()[0], device="cpu").learn(3).save(tmp_path / "run")
+    model = load_model(tmp_path / "run" / "agent-model.safetensors")
+    record = model.checkpoint.document["training"]
+    assert (record["dataset"], record["heldout_episodes"]) == ("abc", [1])
+    assert record["also_trained_on"] == [data.fingerprint()]
+    split = split_for_report(model, data, np.random.default_rng(0))
+    assert (split.unseen, split.trained_on) == (False, False)
+    assert "trained on all of these episodes" in split.note
+
+
+def test_a_new_model_that_learns_alone_first_takes_means_and_scales() -> None:
+    agent = make_agent(learning_starts=10**6).learn(30)
+    agent.train_model(2)
+    mean, std = agent.model.reward_scale.tolist()
+    rewards = agent.replay.rewards(agent.replay.before(agent.replay.rows(), 1))
+    assert abs(mean) + std > 2
+    assert rewards.min() - std <= mean <= rewards.max() + std
+
+
+class Failing(Diary):
+    """Its joints are gone at times of an episode, its reward at one."""
+
+    def __init__(self, gone: tuple[int, ...] = (), unrewarded: int | None = None) -> None:
+        super().__init__(lengths=(9,), vectors=True)
+        self._gone, self._unrewarded = gone, unrewarded
+
+    def _look(self) -> Any:
+        seen = super()._look()
+        if len(self.diary[-1]) in self._gone:
+            seen["joints"] = np.full(2, np.nan, np.float32)
+        return seen
+
+    def step(self, action: Any) -> Any:
+        observation, reward, *rest = super().step(action)
+        fails = len(self.diary[-1]) == self._unrewarded
+        return observation, float("nan") if fails else reward, *rest
+
+
+@VIEWS
+def test_vectors_that_are_gone_keep_their_last_value(actor_input: str, tmp_path: Path) -> None:
+    env = Failing(gone=(3, 4))
+    agent = SLAC(framed(env, vectors=True), seed=0, device="cpu", model_options=TINY_MODEL,
+                 **{**QUICK, "actor_input": actor_input}).learn(30)  # fmt: skip
+    for stretch, true in zip(agent.replay.episodes(), env.diary, strict=False):
+        kept, shown = agent.replay.vectors(stretch.rows), np.stack(true.vectors)
+        shown[3:5, :2] = shown[2, :2]
+        np.testing.assert_array_equal(kept, shown[: len(kept)])
+    agent.save(tmp_path)
+    watched = agent.watch(Failing(gone=(3, 4)))
+    observation, _ = watched.reset(seed=0)
+    for _ in range(5):
+        observation = watched.step(agent.policy.predict(observation)[0])[0]
+        assert np.isfinite(observation).all()
+
+
+def test_what_cannot_be_learned_from_is_one_sentence() -> None:
+    with pytest.raises(EnvironmentMismatch, match="requires finite vectors joints, grip, got"):
+        SLAC(framed(Failing(gone=(0,)), vectors=True), model_options=TINY_MODEL).learn(3)
+    with pytest.raises(EnvironmentFailed, match=r"requires finite rewards, .* gave nan"):
+        SLAC(framed(Failing(unrewarded=4), vectors=True), model_options=TINY_MODEL).learn(9)
+
+
 def test_a_policy_and_its_model_are_replaced_together(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -690,14 +786,28 @@ def test_memories_alone_are_enough_to_begin(tmp_path: Path) -> None:
 
 def test_more_memories_than_the_replay_holds_are_refused(tmp_path: Path) -> None:
     data = write(tmp_path / "d.h5")
-    agent = make_agent(buffer_size=13)
-    with pytest.raises(DatasetError, match="17 transitions, the replay room for 13"):
-        agent.remember(data)
-    assert len(agent.replay) == 0
-    agent = make_agent(buffer_size=17)
+    for size in (13, 18):  # 20 frames are rows of 17 transitions and of three episodes' ends
+        agent = make_agent(buffer_size=size)
+        with pytest.raises(DatasetError, match=r"20 frames in 3 episodes, .* larger buffer_size"):
+            agent.remember(data)
+        assert len(agent.replay) == 0
+    agent = make_agent(buffer_size=19)
     agent.remember(data)
-    with pytest.raises(DatasetError, match="the replay room for"):
+    assert len(agent.replay) == 17
+    with pytest.raises(DatasetError, match="beside what it holds"):
         agent.remember(data)
+
+
+def test_memories_are_never_cut_between_environments(tmp_path: Path) -> None:
+    """Each episode needs a ring that holds it, however much room all rings have together."""
+    data = write(tmp_path / "d.h5")
+    longest = int(data.lengths.max())
+    agent = make_agent(MODES[0], buffer_size=3 * (longest - 2))
+    with pytest.raises(DatasetError, match="larger buffer_size"):
+        agent.remember(data)
+    agent = make_agent(MODES[0], buffer_size=3 * (longest - 1))
+    agent.remember(data)
+    assert len(agent.replay) == 17
 
 
 OTHER = FrameSpec(height=8, width=8)

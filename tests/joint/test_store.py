@@ -160,7 +160,7 @@ def test_a_loaded_replay_goes_on_saving(tmp_path: Path) -> None:
     assert contents(loaded(tmp_path, listed, make_replay())) == contents(again)
 
 
-def test_files_that_a_killed_process_left_are_written_over(tmp_path: Path) -> None:
+def test_files_that_a_killed_process_left_go(tmp_path: Path) -> None:
     replay = make_replay()
     play_into(replay, (4, 3))
     listed = ReplayStore(tmp_path, make_info()).save(replay)
@@ -170,6 +170,7 @@ def test_files_that_a_killed_process_left_are_written_over(tmp_path: Path) -> No
     play_into(killed, (7, 2), seed=5)
     store.save(killed)  # and its list was never written
     (tmp_path / "ended-000007.h5").write_bytes(b"from nowhere")
+    (tmp_path / "open-000008.h5.partial").mkdir()
     again, store = make_replay(), ReplayStore(tmp_path, make_info())
     store.load(again, listed)
     play_into(again, (2, 1), seed=1)
@@ -177,6 +178,20 @@ def test_files_that_a_killed_process_left_are_written_over(tmp_path: Path) -> No
     assert contents(loaded(tmp_path, listed, make_replay())) == contents(again)
     store.tidy(listed)
     assert {path.name for path in tmp_path.iterdir()} == {each["name"] for each in listed}
+
+
+def test_a_store_that_begins_anew_leaves_what_was_saved_until_it_is_tidied(tmp_path: Path) -> None:
+    """Another agent is saved into a folder, and killed before its list was written."""
+    replay, other = make_replay(), make_replay()
+    play_into(replay, (4, 3))
+    play_into(other, (7, 2), seed=5)
+    listed = ReplayStore(tmp_path, make_info()).save(replay)
+    store = ReplayStore(tmp_path, make_info())
+    newer = store.save(other)
+    assert contents(loaded(tmp_path, listed, make_replay())) == contents(replay)
+    store.tidy(newer)
+    assert contents(loaded(tmp_path, newer, make_replay())) == contents(other)
+    assert {path.name for path in tmp_path.iterdir()} == {each["name"] for each in newer}
 
 
 def test_another_save_of_an_empty_replay_is_empty(tmp_path: Path) -> None:

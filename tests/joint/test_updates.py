@@ -222,7 +222,11 @@ def test_a_fresh_pair_of_samples_is_of_one_draw() -> None:
 
 def test_an_update_of_the_model_renews_what_it_saw() -> None:
     agent, _ = make_agent()
-    rows = agent.replay.draw_windows(3, 4)
+    # Windows without a common row, one of which begins where its episode does.
+    episodes = [each.rows for each in agent.replay.episodes() if len(each.rows) > 5]
+    rows = np.stack([episodes[0][:5], episodes[1][1:6], episodes[-1][-5:]])
+    assert len(set(rows.flatten())) == rows.size
+    assert agent.replay.is_first(rows[:, 0]).tolist()[0]
     start = agent.replay.beliefs(rows[:, 0])
     windows = agent.replay.windows(rows)
     patch = pytest.MonkeyPatch()
@@ -235,15 +239,15 @@ def test_an_update_of_the_model_renews_what_it_saw() -> None:
     assert agent.updater.steps_done == 1
     kept = agent.replay.features(rows)
     torch.testing.assert_close(kept.flatten(0, 1), before, rtol=1e-4, atol=1e-5)
-    if len(set(rows.flatten())) == rows.size:
-        first = torch.from_numpy(agent.replay.is_first(rows[:, 0]))
-        with torch.no_grad():
-            begun = agent.model.believe_first(kept[:, 0])
-            belief = map_belief(lambda a, b: torch.where(first[:, None], a, b), begun, start)
-            for t in range(1, 5):
-                action = torch.from_numpy(windows.actions[:, t - 1])
-                belief = agent.model.believe_next(belief, action, kept[:, t])
-        assert_same_beliefs(agent.replay.beliefs(rows[:, -1]), belief)
+    first = torch.from_numpy(agent.replay.is_first(rows[:, 0]))
+    stale = agent.replay.beliefs(rows[:, -1])
+    with torch.no_grad():
+        begun = agent.model.believe_first(kept[:, 0])
+        belief = map_belief(lambda a, b: torch.where(first[:, None], a, b), begun, start)
+        for t in range(1, 5):
+            action = torch.from_numpy(windows.actions[:, t - 1])
+            belief = agent.model.believe_next(belief, action, kept[:, t])
+    assert_same_beliefs(stale, belief)
 
 
 def test_with_fresh_batches_an_update_of_the_model_leaves_them_alone() -> None:

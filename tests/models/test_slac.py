@@ -220,6 +220,19 @@ def test_paper_rewards_are_left_as_they_are() -> None:
     assert model.reward_scale.tolist() == [0.0, 1.0]
 
 
+def test_a_reward_that_was_never_seen_before_does_not_drown_the_pixels() -> None:
+    """Random actions earned nothing, or once in 10,000 steps; then the agent finds the goal."""
+    windows, config = make_windows(), SMALL.replace(standardize_rewards=True)
+    plain = make_model(config)
+    noise = make_noise(plain, windows)
+    for std, seen in ((0.0, 1.0), (0.01, 10.0)):
+        model = make_model(config)
+        model.fit_rewards(mean=0.0, std=std)
+        found = model.loss(windows._replace(rewards=torch.ones(3, 4)), noise)
+        expected = plain.loss(windows._replace(rewards=torch.full((3, 4), seen)), noise)
+        torch.testing.assert_close(found.terms["reward"], expected.terms["reward"])
+
+
 def test_a_constant_reward_keeps_the_loss_finite() -> None:
     model = make_model(SMALL.replace(standardize_rewards=True, min_reward_std=0.1))
     model.fit_rewards(mean=1.0, std=0.0)

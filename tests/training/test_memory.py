@@ -54,7 +54,7 @@ def test_what_is_kept_for_gradients_is_counted_once() -> None:
 def test_freed_memory_is_used_again() -> None:
     script = """
 import resource, torch
-from latentwrap.devices import keep_freed_memory
+from latentwrap.allocator import keep_freed_memory
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     for _ in range(5):

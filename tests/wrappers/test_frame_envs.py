@@ -15,7 +15,7 @@ from tests.joint.worlds import BOX, DISCRETE, FRAME, SIDE, VECTORS, Diary, frame
 from latentwrap import FrameSkip, LatentObservation, RenderFrame, VectorLatentObservation
 from latentwrap.envs import PIXEL_PENDULUM
 from latentwrap.errors import EnvironmentMismatch
-from latentwrap.pixels import DEFAULT_SIZE
+from latentwrap.pixels import DEFAULT_SIZE, FrameSpec
 from latentwrap.vectors import VectorSpec
 from latentwrap.wrappers.frame_envs import observe_frames
 
@@ -133,6 +133,27 @@ def test_other_vectors_actions_and_skips_are_refused() -> None:
         observe_frames(framed(Diary(actions=DISCRETE)), MODEL)
     with pytest.raises(EnvironmentMismatch, match="so often: 1, the environment gives 2"):
         observe_frames(FrameSkip(framed(Diary()), 2), MODEL)
+
+
+def test_frames_of_other_images_are_refused() -> None:
+    """Both are squares in the end; one of them would show a distorted world."""
+    wide = spaces.Box(0, 255, (SIDE, 2 * SIDE, 3), np.uint8)
+    env = Diary()
+    env.observation_space = wide
+    square = make_tiny_model(action_space=BOX, frame=FrameSpec(
+        height=SIDE, width=SIDE, source_height=2 * SIDE, source_width=2 * SIDE))  # fmt: skip
+    with pytest.raises(
+        EnvironmentMismatch, match="aspect ratio 32:32, the environment gives 32:16"
+    ):
+        observe_frames(framed(env), square)
+
+
+def test_frames_of_another_rendering_are_refused() -> None:
+    fast = FrameSpec(height=SIDE, width=SIDE, rendering="fast")
+    env = framed(Diary())
+    env.frame_spec = fast
+    with pytest.raises(EnvironmentMismatch, match="expects frames of full rendering"):
+        observe_frames(env, MODEL)
 
 
 class Longer(Diary):
