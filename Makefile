@@ -13,8 +13,9 @@ LIBRARIES := $(patsubst integrations/%/requirements.txt,%,$(wildcard integration
 demo: .venv/.user
 	$(BIN)/latentwrap demo --force
 
+# The networks are small: a second thread in each process only makes them slower.
 test: .venv/.dev
-	$(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4
 
 lint: .venv/.dev
 	$(BIN)/ruff check .
