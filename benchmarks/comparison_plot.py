@@ -115,10 +115,10 @@ def _draw_panel(axis: Any, task: str, rows: Sequence[Row], end: float | None) ->
         axis.fill_between(
             band.minutes, band.low, band.high, color=style.colour, alpha=0.15, linewidth=0
         )
-    _draw_level(axis, *GOALS[task], at="left")
+    _draw_level(axis, *GOALS[task], above=False)  # where good curves leave room
     chance = [row.return_mean for row in rows if row.method == "random"]
     if chance:
-        _draw_level(axis, float(np.mean(chance)), "random policy", at="right")
+        _draw_level(axis, float(np.mean(chance)), "random policy", above=True)
     seeds = {row.seed for row in rows if row.method in STYLES}
     threads = sorted({row.threads for row in rows})
     cores = " or ".join(map(str, threads)) + (" thread" if threads == [1] else " threads")
@@ -133,15 +133,16 @@ def _draw_panel(axis: Any, task: str, rows: Sequence[Row], end: float | None) ->
     return lines
 
 
-def _draw_level(axis: Any, value: float, label: str, *, at: str) -> None:
+def _draw_level(axis: Any, value: float, label: str, *, above: bool) -> None:
     axis.axhline(value, color="0.55", linewidth=0.9, linestyle=":", zorder=0)
     axis.annotate(
         label,
-        (0.01 if at == "left" else 0.99, value),
+        (0.99, value),
         xycoords=("axes fraction", "data"),
-        xytext=(0, 2),
+        xytext=(0, 2 if above else -3),
         textcoords="offset points",
-        ha=at,
+        ha="right",
+        va="bottom" if above else "top",
         fontsize=8,
         color="0.35",
     )
