@@ -166,7 +166,7 @@ def _ours(
     learner.log_temperature.fill_(LOG_TEMPERATURE)
     training = TrainingConfig()
     updater = ModelUpdater(model, training, seed=0)
-    updates = JointUpdates(model, updater, training, replay, replayed, view, learner, config)
+    updates = JointUpdates(updater, replay, replayed, view, learner, config)
     ends_of = np.array([each.rows[-1] for each in replay.episodes()])
     return learner, updates.batch(ends_of)
 

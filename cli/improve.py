@@ -150,6 +150,13 @@ def command(
         ctx.exit(INTERRUPTED)
 
 
+_ENDINGS = {
+    "rounds": "All rounds are done; --resume with more --rounds goes on.",
+    "patience": "The latest rounds gained no more than chance; --resume with more --patience goes "
+    "on.",
+}
+
+
 def _words(each: Round) -> str:
     return (
         f"Round {each.number}: return {each.learned:.1f} ± {each.error:.1f} after "
@@ -162,6 +169,8 @@ def _tell(report: Report, result: ImproveResult, data: Path | None) -> None:
         report.say(result.note)
     if result.interrupted:
         report.say("Interrupted: --resume goes on.")
+    if result.ended is not None:
+        report.say(_ENDINGS[result.ended])
     if result.rounds:
         report.say(f"{result.folder}: best was round {result.best.number}.")
     evaluation = result.evaluation
@@ -176,6 +185,7 @@ def _tell(report: Report, result: ImproveResult, data: Path | None) -> None:
     report.result(
         run=result.folder,
         rounds=[asdict(each) for each in result.rounds],
+        ended=result.ended,
         return_mean=None if evaluation is None else evaluation.mean,
         return_std=None if evaluation is None else evaluation.std,
     )

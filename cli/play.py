@@ -103,39 +103,39 @@ def _longer(run: AgentRun, *, steps: int) -> list[object]:
     from latentwrap.joint import JointConfig
 
     card = run.read_card()
-    rounds = None if card.joint is None else card.joint.rounds
-    verb = "train" if rounds is None else "improve"
+    joint = card.joint
+    improved = joint is not None and joint.rounds is not None
+    verb, usual = "improve" if improved else "train", JointConfig() if joint else SACConfig()
     words: list[object] = ["latentwrap", verb, card.env_id, "-o", run.folder]
     words += ["--model", card.model] if card.model else []
     words += [] if card.data is None else ["--data", card.data]
-    usual = SACConfig() if card.joint is None else JointConfig()
     words += _settings(usual.model_dump(mode="json"), card.config, "")
-    if card.joint is not None and rounds is not None:
-        words += _settings({}, card.joint.model_options, "model.")
-        words += _round_words(rounds)
-        words += ["--num-envs", card.joint.num_envs] if card.joint.num_envs > 1 else []
-        return [*words, "--seed", card.seed, "--resume"]
-    if card.joint is not None:
-        words += _joint_words(card.joint)
-    return [*words, "--seed", card.seed, "--steps", steps, "--resume"]
+    words += [] if joint is None else _joint_words(joint, run.folder)
+    words += [] if improved else ["--steps", steps]
+    return [*words, "--seed", card.seed, "--resume"]
 
 
-def _round_words(rounds: Mapping[str, Any]) -> list[object]:
+def _round_words(known: Mapping[str, Any], folder: Path) -> list[object]:
     """What to type after `latentwrap improve` for one round more."""
-    words: list[object] = ["--rounds", 1 + int(rounds["most"])]
-    for name in ("steps", "model_updates", "settling", "patience"):
-        words += [f"--{name.replace('_', '-')}", rounds[name]]
-    return [*words, "--evaluation-episodes", rounds["episodes"]]
+    from latentwrap.joint.improving import Rounds, one_more, read_rounds
+
+    rounds = one_more(read_rounds(folder), Rounds(**known))
+    words: list[object] = ["--rounds", rounds.most, "--steps", rounds.steps]
+    words += ["--model-updates", rounds.model_updates, "--settling", rounds.settling]
+    return [*words, "--patience", rounds.patience, "--evaluation-episodes", rounds.episodes]
 
 
-def _joint_words(card: JointCard) -> list[object]:
-    """What to type after `latentwrap train` for the same environment and model."""
-    words: list[object] = ["--joint", *(["--frozen"] if card.frozen else [])]
+def _joint_words(card: JointCard, folder: Path) -> list[object]:
+    """What to type for the same model and environments, and for one round more if it has rounds."""
+    words = _settings({}, card.model_options, "model.")
+    words += ["--num-envs", card.num_envs] if card.num_envs > 1 else []
+    if card.rounds is not None:
+        return words + _round_words(card.rounds, folder)
+    words += ["--joint", *(["--frozen"] if card.frozen else [])]
     if card.making:  # else a checkpoint said what it is
         words += ["--preset", card.preset, *(["--kind", card.kind] if card.kind else [])]
-    words += _settings({}, card.model_options, "model.")
-    words += ["--num-envs", card.num_envs] if card.num_envs > 1 else []
-    return words + (list(making_words(card.making)) if card.making else [])
+        words += making_words(card.making)
+    return words
 
 
 def _settings(usual: Mapping[str, Any], found: Mapping[str, Any], prefix: str) -> list[object]:

@@ -146,7 +146,7 @@ class EvaluateEvery(Callback):
         every: steps between evaluations.
         episodes: in each.
         seed: of the first episode of each evaluation, always the same.
-        folder: where `evaluations.csv` and `best.safetensors` go; `None` keeps no files.
+        folder: where `evaluations/` and `best.safetensors` go; `None` keeps no files.
 
     Attributes:
         history: (step, result) of every evaluation of this run.

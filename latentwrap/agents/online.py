@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from torch import Tensor
@@ -17,7 +17,7 @@ from latentwrap.agents.policy import Policy
 from latentwrap.agents.spaces import ActionSpace
 from latentwrap.agents.stepping import Played
 from latentwrap.interrupts import InterruptFlag
-from latentwrap.types import BoolArray, FloatArray, IntArray
+from latentwrap.types import AnyArray, BoolArray, FloatArray, IntArray
 from latentwrap.wrappers.workers import Environment
 
 if TYPE_CHECKING:
@@ -70,6 +70,28 @@ class OnlineAgent(ABC):
         finally:
             callbacks.on_end(self)
         return self
+
+    def predict(
+        self,
+        observation: Any,
+        state: Any = None,
+        episode_start: Any = None,
+        deterministic: bool = False,  # noqa: FBT001, FBT002 - as SB3's signature has it
+    ) -> tuple[AnyArray, Any]:
+        """Choose actions.
+
+        Args:
+            observation: one as the policy observes it, or a batch of them.
+            state, episode_start: ignored; the policy has no memory.
+            deterministic: the mean or the most probable action instead of a sample.
+
+        Returns:
+            Actions as the environment takes them, and `state`.
+
+        Raises:
+            EnvironmentMismatch: observations of another shape.
+        """
+        return self.policy.predict(observation, state, episode_start, deterministic)
 
     @abstractmethod
     def save(self, path: str | Path) -> None:

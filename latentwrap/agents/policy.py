@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,7 +22,7 @@ from latentwrap.agents.learner import Learner
 from latentwrap.agents.networks import Actor
 from latentwrap.agents.spaces import ActionSpace, check_fits
 from latentwrap.devices import resolve_device
-from latentwrap.errors import CheckpointError
+from latentwrap.errors import CheckpointError, EnvironmentMismatch
 from latentwrap.optimizers import under
 from latentwrap.seeding import torch_generator
 from latentwrap.types import AnyArray, FloatArray
@@ -109,10 +110,19 @@ class Policy:
 
         Returns:
             Actions as the environment takes them, and `state`.
+
+        Raises:
+            EnvironmentMismatch: observations of another shape.
         """
-        batch = np.asarray(observation, np.float32)
-        single = batch.shape == self.observation_space.shape
-        rows = torch.from_numpy(batch.reshape(1 if single else len(batch), -1))
+        batch, shape = np.asarray(observation, np.float32), self.observation_space.shape
+        single = batch.shape == shape
+        if not single and batch.shape[1:] != shape:
+            raise EnvironmentMismatch(
+                f"The policy requires an observation of shape {shape} or a batch of them, got "
+                f"{batch.shape}: pass what the environment that it learned in observes, or for "
+                "SLAC what watch(env) does."
+            )
+        rows = torch.from_numpy(batch.reshape(-1, math.prod(shape)))
         actions = self._kind.to_actions(self.choose(rows, deterministic=deterministic))
         return (actions[0] if single else actions), state
 

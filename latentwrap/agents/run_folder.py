@@ -30,7 +30,7 @@ class JointCard:
     Attributes:
         preset, kind, model_options: of the model.
         making: how the environment was made, where that was no checkpoint's to say.
-        frozen: the model did not learn.
+        frozen: the model did not learn, or with rounds only between them.
         num_envs: environments that were stepped together.
         history: frames that the actor sees features of; `None` if it sees the latent.
         rounds: of `latentwrap improve`, how they go; `None` for one run without rounds.
@@ -57,7 +57,8 @@ class RunCard:
         model_fingerprint: identifies that model; another one is refused.
         seed: of the run.
         config: hyperparameters of the agent.
-        data: the dataset that its replay started with, if one was given.
+        data: the dataset that its replay started with, if one was given, an absolute path or
+            pattern.
         data_fingerprint: identifies that dataset.
         joint: how agent and model learned together; `None` where the model was frozen.
     """
@@ -67,8 +68,8 @@ class RunCard:
     model_fingerprint: str
     seed: int
     config: dict[str, Any]
-    data: str | None
-    data_fingerprint: str | None
+    data: str | None = None
+    data_fingerprint: str | None = None
     joint: JointCard | None = None
 
     def as_json(self) -> dict[str, Any]:
@@ -209,8 +210,21 @@ class AgentRun:
             env: what it acts in.
             best: the one with the highest return in an evaluation, instead of the last.
             device: `auto`, `cpu` or `cuda`.
+
+        Raises:
+            CheckpointError: it learned together with its model.
         """
+        if self.read_card().joint is not None:
+            raise CheckpointError(
+                f"The agent in {self.folder} learned together with its model: take load_policy to "
+                "act, or latentwrap.SLAC.load to learn on."
+            )
         return SAC.load(self.best_path if best else self.agent_path, env, device=device)
+
+
+def whereabouts(source: str | Path | None) -> str | None:
+    """The absolute path of a file, or the pattern of several."""
+    return None if source is None else str(Path(source).resolve())
 
 
 def refuse_folder(run: AgentRun, sources: Sequence[str | Path], *, force: bool) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from latentwrap.agents.config import SACConfig
 from latentwrap.agents.evaluate import EvaluationResult, RandomAgent, evaluate_policy
 from latentwrap.agents.experience import remember_dataset
 from latentwrap.agents.online import OnlineAgent
-from latentwrap.agents.run_folder import AgentRun, RunCard, refuse_folder
+from latentwrap.agents.run_folder import AgentRun, RunCard, refuse_folder, whereabouts
 from latentwrap.agents.sac import SAC
 from latentwrap.datasets import Dataset
 from latentwrap.envs.making import make_env
@@ -107,15 +107,17 @@ def train_agent(
         LatentwrapError: bad arguments or files; one sentence each.
     """
     run = AgentRun(folder)
-    if not resume:
-        refuse_folder(run, [model] if data is None else [model, data], force=force)
-    config = SACConfig.parse(options or {})
     prior = None if data is None else Dataset(data)
+    if not resume:
+        refuse_folder(run, [model, *([] if prior is None else prior.paths)], force=force)
+    config = SACConfig.parse(options or {})
     with (
         closing(_latent_env(env_id, model, device)) as env,
         closing(_latent_env(env_id, model, device)) as watched,
     ):
-        card = _card(env_id, env, seed, config, prior)
+        card = _card(env_id, env, seed, config)
+        if prior is not None:
+            card = replace(card, data=whereabouts(data), data_fingerprint=prior.fingerprint())
         if resume:
             agent = _resumed(run, card, env, device)
         else:
@@ -214,14 +216,15 @@ def _begun(
 
 
 def _resumed(run: AgentRun, card: RunCard, env: LatentObservation, device: str) -> SAC:
-    # A model may have moved; which one it is says its fingerprint.
     before = run.read_card()
     if before.joint is not None:
         raise CheckpointError(
             f"The agent in {run.folder} learned together with its model: pass --joint to go on."
         )
+    # A model may have moved; which one it is says its fingerprint.
     refuse_changes(run.folder, before.as_json(), card.as_json(), free=["model", "data"])
     agent = run.load_agent(env, device=device)
+    run.write_card(card)
     # Its episodes must not begin as those of the first part did.
     env.reset(seed=child_seeds(card.seed + agent.num_timesteps, 2)[1])
     return agent
@@ -231,9 +234,7 @@ def _latent_env(env_id: str, model: str | Path, device: str) -> LatentObservatio
     return LatentObservation(make_env(env_id), model, device=device)
 
 
-def _card(
-    env_id: str, env: LatentObservation, seed: int, config: SACConfig, prior: Dataset | None
-) -> RunCard:
+def _card(env_id: str, env: LatentObservation, seed: int, config: SACConfig) -> RunCard:
     checkpoint = env.model.checkpoint
     if checkpoint is None:
         raise CheckpointError("Training requires a checkpoint file, got a model from memory.")
@@ -243,6 +244,4 @@ def _card(
         checkpoint.fingerprint,
         seed,
         config.model_dump(mode="json"),
-        None if prior is None else str(prior.path.resolve()),
-        None if prior is None else prior.fingerprint(),
     )

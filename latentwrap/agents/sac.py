@@ -125,25 +125,6 @@ class SAC(OnlineAgent):
         """The latent model whose latents it learned from, where there is one."""
         return self.policy.model_fingerprint
 
-    def predict(
-        self,
-        observation: Any,
-        state: Any = None,
-        episode_start: Any = None,
-        deterministic: bool = False,  # noqa: FBT001, FBT002 - as SB3's signature has it
-    ) -> tuple[AnyArray, Any]:
-        """Choose actions.
-
-        Args:
-            observation: one, of the observation space's shape, or a batch of them.
-            state, episode_start: ignored; the policy has no memory.
-            deterministic: the mean or the most probable action instead of a sample.
-
-        Returns:
-            Actions as the environment takes them, and `state`.
-        """
-        return self.policy.predict(observation, state, episode_start, deterministic)
-
     def save(self, path: str | Path, *, replay: bool = True) -> None:
         """Write everything needed to act and to go on learning into one safetensors file.
 

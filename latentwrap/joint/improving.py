@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 from latentwrap.agents.callbacks import LogMetrics, SaveEvery
 from latentwrap.agents.evaluate import EvaluationResult, evaluate_policy
@@ -18,12 +18,17 @@ from latentwrap.datasets import Dataset
 from latentwrap.datasets.workers import running
 from latentwrap.errors import CheckpointError, ConfigError
 from latentwrap.files import written_whole
+from latentwrap.joint.models import memory_of
 from latentwrap.joint.runs import JointOptions, describe_run, make_frames, open_run
 from latentwrap.joint.slac import SLAC
 from latentwrap.models import load_model
 from latentwrap.training.memory import MemoryEstimate
 
 _SAVE_EVERY = 1000  # environment steps
+_ROUNDS = "rounds.json"
+
+Ended: TypeAlias = Literal["rounds", "patience"]
+"""Whether all rounds were done, or the latest ones gained no more than chance would."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +50,17 @@ class Rounds:
     settling: int = 1000
     patience: int = 2
     episodes: int = 10
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that mean nothing.
+
+        Raises:
+            ConfigError: one is too small.
+        """
+        for name, number in asdict(self).items():
+            least = 0 if name == "settling" else 1
+            if number < least:
+                raise ConfigError(f"improve requires {name} of at least {least}, got {number}.")
 
 
 @dataclass(frozen=True)
@@ -78,6 +94,7 @@ class ImproveResult:
         rounds: what came of each.
         evaluation: of the last agent on fresh episodes; `None` after Ctrl-C.
         interrupted: Ctrl-C ended it.
+        ended: why there was no other round; `None` after Ctrl-C.
         note: what else the user should know, such as a missing TensorBoard.
     """
 
@@ -85,6 +102,7 @@ class ImproveResult:
     rounds: list[Round] = field(default_factory=list)
     evaluation: EvaluationResult | None = None
     interrupted: bool = False
+    ended: Ended | None = None
     note: str | None = None
 
     @property
@@ -134,8 +152,9 @@ def improve(
     if options.model is None:
         raise ConfigError("improve requires a latent model to begin with: name it with --model.")
     rounds, run = rounds or Rounds(), AgentRun(folder)
+    data = None if options.data is None else Dataset(options.data)
     if not resume:
-        refuse_folder(run, [p for p in (options.model, options.data) if p], force=force)
+        refuse_folder(run, options.files(data), force=force)
     if options.agent_options.get("actor_input") == "history":
         raise ConfigError(
             "improve requires actor_input=latent: a history of features means something else to "
@@ -144,40 +163,73 @@ def improve(
     model = load_model(options.model)
     options = replace(options, frozen=True)
     make = make_frames(env_id, model, {})
-    data = None if options.data is None else Dataset(options.data)
     card = describe_run(env_id, model, data, options, asdict(rounds))
     with running(make, options.num_envs, env_id) as envs, closing(make()) as other:
         agent = open_run(run, card, envs, model, data, options, resume=resume)
         if not resume:
             agent.save(run.folder)  # so that a run that is killed at once can be resumed too
         if on_start is not None:
-            on_start(agent.memory())
+            training = agent.recipe.training
+            on_start(memory_of(agent.model, training, agent.replay, learns=True))
         improver = _Improver(
             agent, agent.watch(other), run, rounds, seed=options.seed, show=show_progress
         )
         if resume:
-            improver.read()
+            improver.done = read_rounds(run.folder)
         improver.run(on_round or (lambda _: None))
         evaluation = None
         if not agent.interrupted:
             evaluation = improver.evaluate(options.seed + FINAL_SEED)
-    return ImproveResult(run.folder, improver.done, evaluation, agent.interrupted, improver.note)
+    return ImproveResult(
+        run.folder,
+        improver.done,
+        evaluation,
+        agent.interrupted,
+        None if agent.interrupted else why_over(improver.done, rounds),
+        improver.note,
+    )
 
 
-def are_over(done: Sequence[Round], rounds: Rounds) -> bool:
-    """Whether all rounds were done, or the latest ones gained less than chance would.
+def why_over(done: Sequence[Round], rounds: Rounds) -> Ended | None:
+    """What ends the rounds; `None` where another one is to come.
 
     >>> flat = [Round(n, 0, 0, learned=-100.0 + n, error=2.0) for n in range(3)]
-    >>> are_over(flat, Rounds(patience=1)), are_over(flat, Rounds(patience=3))
-    (True, False)
+    >>> why_over(flat, Rounds(patience=1)), why_over(flat, Rounds(patience=3))
+    ('patience', None)
     """
     if len(done) >= rounds.most:
-        return True
+        return "rounds"
     if len(done) <= rounds.patience:
-        return False
+        return None
     before = max(done[: -rounds.patience], key=lambda each: each.learned)
     latest = max(done[-rounds.patience :], key=lambda each: each.learned)
-    return latest.learned - before.learned <= math.hypot(latest.error, before.error)
+    gained = latest.learned - before.learned > math.hypot(latest.error, before.error)
+    return None if gained else "patience"
+
+
+def one_more(done: Sequence[Round], rounds: Rounds) -> Rounds:
+    """The same rounds, but that another one is to come after those that are done."""
+    more = replace(rounds, most=max(rounds.most, len(done) + 1))
+    while why_over(done, more):
+        more = replace(more, patience=more.patience + 1)
+    return more
+
+
+def read_rounds(folder: Path) -> list[Round]:
+    """What came of the rounds of a run so far.
+
+    Raises:
+        CheckpointError: not what improve wrote.
+    """
+    path = folder / _ROUNDS
+    try:
+        return [Round(**row) for row in json.loads(path.read_text(encoding="utf-8"))]
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError, TypeError):
+        raise CheckpointError(
+            f"{path} is not what improve wrote: begin the run anew with --force."
+        ) from None
 
 
 class _Improver:
@@ -188,14 +240,13 @@ class _Improver:
     ) -> None:
         self._agent, self._env, self._run = agent, env, run
         self._rounds, self._seed, self._show = rounds, seed, show
-        self._path = run.folder / "rounds.json"
         self.done: list[Round] = []
         self.note: str | None = None
 
     def run(self, on_round: Callable[[Round], None]) -> None:
         """Go through the rounds until nothing is gained, or they are over."""
         agent = self._agent
-        while not agent.interrupted and not are_over(self.done, self._rounds):
+        while not agent.interrupted and not why_over(self.done, self._rounds):
             if agent.updater.steps_done < len(self.done) * self._rounds.model_updates:
                 self._change_model()
             elif self.done and self.done[-1].settled is None:
@@ -208,18 +259,6 @@ class _Improver:
         seed = self._seed + WATCHED_SEED if seed is None else seed
         episodes, policy = self._rounds.episodes, self._agent.policy
         return evaluate_policy(policy, self._env, episodes, seed=seed, show_progress=self._show)
-
-    def read(self) -> None:
-        """Take over the rounds of a run that is resumed."""
-        try:
-            rows = json.loads(self._path.read_text(encoding="utf-8"))
-            self.done = [Round(**row) for row in rows]
-        except FileNotFoundError:
-            self.done = []
-        except (OSError, ValueError, TypeError):
-            raise CheckpointError(
-                f"{self._path} is not what improve wrote: begin the run anew with --force."
-            ) from None
 
     def _learn(self, on_round: Callable[[Round], None]) -> None:
         """A round of the agent on the model as it is."""
@@ -263,6 +302,6 @@ class _Improver:
             self._keep()
 
     def _keep(self) -> None:
-        with written_whole(self._path) as temporary:
+        with written_whole(self._run.folder / _ROUNDS) as temporary:
             rows = [asdict(each) for each in self.done]
             temporary.write_text(json.dumps(rows, indent=2), encoding="utf-8")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -27,8 +28,20 @@ def find_recipe(
     known = {} if start.checkpoint is None else start.checkpoint.document["training"]
     if "recipe" not in known:
         return make_recipe(preset, options, kind=start.kind)
-    before = stored_recipe(known["recipe"])
-    return before.model_copy(update={"training": before.training.replace(**options)})
+    return _learning_by(stored_recipe(known["recipe"]), options)
+
+
+def with_window(recipe: Recipe, window: int | None) -> Recipe:
+    """The same with windows of so many actions; `None` leaves them.
+
+    Raises:
+        ConfigError: no valid number.
+    """
+    return recipe if window is None else _learning_by(recipe, {"window": window})
+
+
+def _learning_by(recipe: Recipe, options: Mapping[str, Any]) -> Recipe:
+    return recipe.model_copy(update={"training": recipe.training.replace(**options)})
 
 
 def new_model(frames: FrameEnvironment, recipe: Recipe, seed: int) -> LatentModel:
@@ -47,12 +60,19 @@ def new_model(frames: FrameEnvironment, recipe: Recipe, seed: int) -> LatentMode
     return model
 
 
-def check_window(frames: FrameEnvironment, window: int) -> None:
+def check_window(frames: FrameEnvironment, replay: SequenceReplay, window: int) -> None:
     """Refuse windows that no episode can hold, before a step is taken.
 
     Raises:
-        ConfigError: the environment's time limit is shorter.
+        ConfigError: the environment's time limit, or the room for each environment, is shorter.
     """
+    room = replay.lane_rows - 1
+    if window > room:
+        raise ConfigError(
+            f"The model learns from windows of {window} actions, a replay of {replay.capacity} has "
+            f"room for {room} of each of {replay.lanes} environments: set a buffer_size of "
+            f"{window * replay.lanes} or more."
+        )
     spec = frames.env.spec
     if spec is None or spec.max_episode_steps is None:
         return
@@ -66,15 +86,19 @@ def check_window(frames: FrameEnvironment, window: int) -> None:
 
 
 def memory_of(
-    model: LatentModel, training: TrainingConfig, replay: SequenceReplay
+    model: LatentModel, training: TrainingConfig, replay: SequenceReplay, *, learns: bool
 ) -> MemoryEstimate:
-    """What learning will need once a replay is full."""
+    """What learning will need once a replay is full, of a model that learns or only filters."""
     kept = replay.spec.row_bytes + 4 * (_belief_size(model) + model.seen_size)
+    frames = replay.num_rows * kept
+    if not learns:
+        weights = sum(p.numel() * p.element_size() for p in model.parameters())
+        return MemoryEstimate(frames, weights, batch=0)
     return estimate_memory(
-        model,
+        copy.deepcopy(model).requires_grad_(),  # it may be frozen as yet
         _empty_window(model, training.window),
         batch_size=training.batch_size,
-        frames=replay.num_rows * kept,
+        frames=frames,
     )
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from latentwrap.agents.run_folder import AgentRun, JointCard, RunCard, refuse_folder
+from latentwrap.agents.run_folder import AgentRun, JointCard, RunCard, refuse_folder, whereabouts
 from latentwrap.agents.runs import TrainResult, Watching, learn_watched
 from latentwrap.datasets import Dataset
 from latentwrap.datasets.workers import running
@@ -24,6 +24,15 @@ from latentwrap.joint.slac import SLAC
 from latentwrap.models import LatentModel, load_model
 from latentwrap.training.memory import MemoryEstimate
 from latentwrap.wrappers.workers import Environment
+
+_FREE = (
+    "model",  # which one it is says its fingerprint
+    "data",
+    "joint.model_options.window",
+    "joint.rounds.most",
+    "joint.rounds.patience",
+)
+"""What a resumed run may have otherwise."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +63,11 @@ class JointOptions:
     num_envs: int = 1
     seed: int = 0
     device: str = "auto"
+
+    def files(self, data: Dataset | None) -> list[str | Path]:
+        """What is read, the files of the data included."""
+        found: list[str | Path] = [] if self.model is None else [self.model]
+        return found if data is None else [*found, *data.paths]
 
 
 def train_joint(
@@ -89,11 +103,11 @@ def train_joint(
     """
     options, watching = options or JointOptions(), watching or Watching()
     run = AgentRun(folder)
+    data = None if options.data is None else Dataset(options.data)
     if not resume:
-        refuse_folder(run, [p for p in (options.model, options.data) if p], force=force)
+        refuse_folder(run, options.files(data), force=force)
     model = None if options.model is None else load_model(options.model)
     make = make_frames(env_id, model, options.making)
-    data = None if options.data is None else Dataset(options.data)
     card = describe_run(env_id, model, data, options)
     with running(make, options.num_envs, env_id) as envs, closing(make()) as other:
         agent = open_run(run, card, envs, model, data, options, resume=resume)
@@ -141,7 +155,7 @@ def describe_run(
         model_fingerprint="" if start is None else start.fingerprint,
         seed=options.seed,
         config=config.model_dump(mode="json"),
-        data=None if data is None else str(data.path.resolve()),
+        data=whereabouts(options.data),
         data_fingerprint=None if data is None else data.fingerprint(),
         joint=JointCard(
             preset=options.preset,
@@ -177,9 +191,11 @@ def open_run(
             raise CheckpointError(
                 f"The agent in {run.folder} learned on a frozen model: leave --joint out to go on."
             )
-        free = ["model", "data", "joint.rounds.most", "joint.rounds.patience"]
-        refuse_changes(run.folder, before.as_json(), card.as_json(), free=free)
-        return SLAC.load(run.folder, envs, device=options.device)
+        refuse_changes(run.folder, before.as_json(), card.as_json(), free=_FREE)
+        window = options.model_options.get("window")
+        agent = SLAC.load(run.folder, envs, window=window, device=options.device)
+        run.write_card(card)
+        return agent
     agent = SLAC(
         envs,
         model,
@@ -191,8 +207,8 @@ def open_run(
         device=options.device,
         config=JointConfig.parse(options.agent_options),
     )
-    if card.joint is not None and card.joint.rounds is not None:
-        check_window(agent.frames, agent.recipe.training.window)  # frozen, but between rounds
+    if card.joint is not None and card.joint.rounds is not None:  # frozen, but between rounds
+        check_window(agent.frames, agent.replay, agent.recipe.training.window)
     if data is not None:
         agent.remember(data)
     remove(run.folder)

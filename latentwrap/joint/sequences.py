@@ -66,7 +66,7 @@ class SequenceReplay:
     after it and that transition's reward; the last row of an episode has neither. Beside them lies
     what the model made of each frame: features and belief.
 
-    Memory is claimed at once but used only as rows are filled.
+    Memory for frames is claimed at once but used only as rows are filled.
 
     Args:
         capacity: transitions that are kept; the oldest are overwritten.
@@ -154,20 +154,13 @@ class SequenceReplay:
         self._made.keep(rows, features, beliefs)
         self._filtered[rows] = True
 
-    def draw_windows(self, count: int, actions: int) -> IntArray:
+    def draw_windows(self, count: int, actions: int) -> IntArray | None:
         """Rows of random windows inside episodes, int64 (count, actions + 1).
 
-        Raises:
-            DatasetError: no episode is that long.
+        `None` where no episode, or what is left of it, is that long.
         """
         ends = self._draw(count, least=actions)
-        if ends is None:
-            longest = self.longest()
-            raise DatasetError(
-                f"The model learns from windows of {actions} actions, the longest episode so far "
-                f"has {longest}: set a smaller one, model.window={max(1, longest)} or less."
-            )
-        return self.windows_before(ends, actions)
+        return None if ends is None else self.windows_before(ends, actions)
 
     def draw(self, count: int) -> IntArray:
         """Rows that random transitions led to, int64 (count,).

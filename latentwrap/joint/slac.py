@@ -24,10 +24,16 @@ from latentwrap.interrupts import InterruptFlag
 from latentwrap.joint.beliefs import ReplayFilter
 from latentwrap.joint.config import JointConfig
 from latentwrap.joint.experience import Experience
-from latentwrap.joint.models import check_window, find_recipe, memory_of, new_model
+from latentwrap.joint.models import (
+    check_window,
+    find_recipe,
+    memory_of,
+    new_model,
+    with_window,
+)
 from latentwrap.joint.saving import AGENT, SavedState, replay_info, save_policy, save_state
 from latentwrap.joint.sequences import SequenceReplay, SequenceSpec
-from latentwrap.joint.store import ReplayStore, add_episodes, check_room, check_vectors
+from latentwrap.joint.store import ReplayStore, add_episodes, check_fits
 from latentwrap.joint.updates import JointUpdates
 from latentwrap.joint.view import AgentView
 from latentwrap.models import LatentModel, load_model
@@ -76,7 +82,7 @@ class SLAC(OnlineAgent):
     Raises:
         EnvironmentMismatch: no frames, other actions, or others than the model was trained on.
         ConfigError: an unknown or invalid hyperparameter, or a window of the model that is longer
-            than any episode.
+            than any episode, or than what the replay keeps of one.
 
     Example:
         >>> import gymnasium, latentwrap
@@ -118,14 +124,14 @@ class SLAC(OnlineAgent):
         self.frames = observe_frames(env, start)
         self.action_space = checked_actions(self.frames.env)
         self.recipe = recipe or find_recipe(start, preset, kind, model_options or {})
-        if not frozen:
-            check_window(self.frames, self.recipe.training.window)
         self.is_new = start is None
         self.model = (start or new_model(self.frames, self.recipe, seeds[0])).to(where)
         self.frozen = frozen
         self._let_learn(not frozen)
         self.updater = ModelUpdater(self.model, self.recipe.training, seed=seeds[1])
         self.replay = self._make_replay(seeds[2])
+        if not frozen:
+            check_window(self.frames, self.replay, self.recipe.training.window)
         sample, noise = self.config.sample_latents, torch_generator(seeds[3])
         self.filter = ReplayFilter(self.model, self.replay, sample=sample, noise=noise)
         self.view = AgentView(self.model, self.config)
@@ -135,9 +141,8 @@ class SLAC(OnlineAgent):
         )
         self.policy = Policy.of(self.learner, self._kind, self.view.actor_space, self.action_space)
         self.updates = JointUpdates(
-            self.model, self.updater, self.recipe.training, self.replay, self.filter, self.view,
-            self.learner, self.config,
-        )  # fmt: skip
+            self.updater, self.replay, self.filter, self.view, self.learner, self.config
+        )
         self._experience = Experience(
             self.frames, self.model, self.replay, self.filter, history=self.config.history
         )
@@ -169,8 +174,7 @@ class SLAC(OnlineAgent):
             DatasetError: it does not fit the model or into the replay, or has no rewards.
         """
         check_dataset(self.model, dataset)
-        check_vectors(self.frames.vectors, dataset)
-        check_room(self.replay, dataset)
+        check_fits(dataset, self.frames, self.replay)
         add_episodes(self.replay, dataset)
         self.remembered.append(dataset.fingerprint())
         self.filter.refresh_all()
@@ -192,12 +196,20 @@ class SLAC(OnlineAgent):
         save_policy(self, Path(path))
 
     @classmethod
-    def load(cls, path: str | Path, env: Environment, *, device: str = "auto") -> SLAC:
+    def load(
+        cls,
+        path: str | Path,
+        env: Environment,
+        *,
+        window: int | None = None,
+        device: str = "auto",
+    ) -> SLAC:
         """Go on with what `save` wrote; nothing is unpickled, and episodes start anew.
 
         Args:
             path: the folder.
             env: like the one that it learned in.
+            window: actions in a window that the model learns from, if others from now on.
             device: `auto`, `cpu` or `cuda`.
 
         Raises:
@@ -209,7 +221,7 @@ class SLAC(OnlineAgent):
             env,
             saved.model,
             frozen=saved.frozen,
-            recipe=saved.recipe,
+            recipe=with_window(saved.recipe, window),
             seed=saved.seed,
             device=device,
             config=saved.config,
@@ -218,8 +230,8 @@ class SLAC(OnlineAgent):
         return agent
 
     def memory(self) -> MemoryEstimate:
-        """What learning will need once the replay is full."""
-        return memory_of(self.model, self.recipe.training, self.replay)
+        """What `learn` will need once the replay is full."""
+        return memory_of(self.model, self.recipe.training, self.replay, learns=not self.frozen)
 
     def store_in(self, folder: Path) -> ReplayStore:
         """Where the frames are saved; another folder begins anew."""
@@ -276,7 +288,11 @@ class SLAC(OnlineAgent):
         Args:
             total: updates of the model until then, those before included.
             progress_bar: draw one on standard error.
+
+        Raises:
+            DatasetError: no episode in the replay is as long as a window.
         """
+        self.updates.check_windows()
         self._let_learn(True)  # noqa: FBT003
         with InterruptFlag() as interrupt:
             self._train_model(total, interrupt, show=progress_bar)
@@ -299,6 +315,7 @@ class SLAC(OnlineAgent):
         """Let the model learn from random experience; whether that is done."""
         if self._waits():
             return False
+        self.updates.check_windows()
         self.ready = self._train_model(self.config.initial_model_updates or 0, interrupt, show=show)
         return self.ready
 

@@ -13,9 +13,11 @@ from latentwrap.datasets.wholeness.parts import SUFFIX
 from latentwrap.errors import CheckpointError, DatasetError
 from latentwrap.files import remove
 from latentwrap.joint.sequences import SequenceReplay, Stretch
+from latentwrap.pixels import FrameSpec
 from latentwrap.training.statistics import vector_words
 from latentwrap.types import FloatArray, IntArray
 from latentwrap.vectors import VectorSpec
+from latentwrap.wrappers.frame_envs import FrameEnvironment
 
 _ENDED, _OPEN = _KINDS = "ended", "open"
 """Files whose episodes are over, and those whose episodes go on."""
@@ -79,7 +81,8 @@ class ReplayStore:
                 self._listed.append(dict(each))
             path = self.folder / str(each["name"])
             try:
-                add_episodes(replay, Dataset(path), each["lanes"])
+                lanes = each["lanes"] if each["num_lanes"] == replay.lanes else None
+                add_episodes(replay, Dataset(path), lanes)
             except (DatasetError, OSError) as error:
                 raise CheckpointError(
                     f"The replay cannot be read ({str(error).rstrip('.')}): put the file back, or "
@@ -110,6 +113,7 @@ class ReplayStore:
             "number": self._saves,
             "transitions": sum(len(each.rows) - 1 for each in episodes),
             "lanes": [each.lane for each in episodes],
+            "num_lanes": replay.lanes,
         }
 
     def _forget(self, capacity: int) -> None:
@@ -145,12 +149,11 @@ def add_episodes(
     Args:
         replay: what to fill.
         dataset: with rewards.
-        lanes: of each episode; where the replay has others, the one that has kept the least.
+        lanes: of each episode; `None` takes the one that has kept the least.
 
     Raises:
         DatasetError: there are no rewards.
     """
-    known = lanes is not None and max(lanes, default=0) < replay.lanes
     for number in range(dataset.num_episodes):
         episode = dataset.episode(number)
         if episode.rewards is None:
@@ -158,7 +161,7 @@ def add_episodes(
                 f"An agent learns from rewards, {dataset.name} has none: leave it out."
             )
         vectors = _vectors(episode, dataset.info.vectors)
-        lane = lanes[number] if lanes is not None and known else replay.emptiest_lane()
+        lane = replay.emptiest_lane() if lanes is None else lanes[number]
         replay.begin(lane, episode.frames[0], vectors[0])
         last = len(episode.actions) - 1
         for t, action in enumerate(episode.actions):
@@ -173,12 +176,19 @@ def add_episodes(
             )
 
 
-def check_room(replay: SequenceReplay, dataset: Dataset) -> None:
-    """Refuse a dataset of which a part would be overwritten at once.
+def check_fits(dataset: Dataset, frames: FrameEnvironment, replay: SequenceReplay) -> None:
+    """Refuse a dataset that is unlike what an agent sees, or finds no room.
 
     Raises:
-        DatasetError: the replay has no room for it.
+        DatasetError: frames drawn otherwise, other vectors, or more than the replay has room for.
     """
+    _check_rendering(frames.frame, dataset)
+    _check_vectors(frames.vectors, dataset)
+    _check_room(replay, dataset)
+
+
+def _check_room(replay: SequenceReplay, dataset: Dataset) -> None:
+    """None of it may be overwritten at once."""
     kept = replay.kept.copy()
     for length in dataset.lengths:  # of frames; as `add_episodes` spreads them
         kept[kept.argmin()] += length
@@ -190,12 +200,19 @@ def check_room(replay: SequenceReplay, dataset: Dataset) -> None:
         )
 
 
-def check_vectors(expected: VectorSpec, dataset: Dataset) -> None:
-    """Refuse a dataset whose vectors are not those that an agent sees.
+def _check_rendering(expected: FrameSpec, dataset: Dataset) -> None:
+    """With other shadows and edges the world looks otherwise."""
+    # What an environment draws by itself is drawn in full.
+    wanted, found = expected.rendering or "full", dataset.info.frame.rendering or "full"
+    if wanted != found:
+        raise DatasetError(
+            f"The agent sees frames of {wanted} rendering, {dataset.name} holds those of {found}: "
+            f"collect it with --rendering {wanted}."
+        )
 
-    Raises:
-        DatasetError: other names, sizes or order.
-    """
+
+def _check_vectors(expected: VectorSpec, dataset: Dataset) -> None:
+    """They have the same names, sizes and order."""
     found = dataset.info.vectors
     if found != expected:
         raise DatasetError(

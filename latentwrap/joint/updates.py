@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -9,12 +11,12 @@ from torch import Tensor
 from latentwrap.agents.learner import Learner
 from latentwrap.agents.replay import Batch
 from latentwrap.agents.rescaling import Rescaling
+from latentwrap.errors import DatasetError
 from latentwrap.joint.beliefs import Filtered, ReplayFilter, replayed_history
 from latentwrap.joint.config import JointConfig
 from latentwrap.joint.sequences import SequenceReplay
 from latentwrap.joint.view import AgentView
-from latentwrap.models import LatentModel, map_belief
-from latentwrap.training.recipes import TrainingConfig
+from latentwrap.models import map_belief
 from latentwrap.training.statistics import statistics_of
 from latentwrap.training.updater import ModelUpdater
 from latentwrap.types import FloatArray, IntArray
@@ -27,9 +29,7 @@ class JointUpdates:
     """Lets a model and an agent learn from the same replay.
 
     Args:
-        model: learns, unless it is frozen.
-        updater: descends its loss.
-        training: windows and batches of the model.
+        updater: of the model.
         replay: what happened so far.
         filter_: filters the replay anew.
         view: what the agent sees.
@@ -39,16 +39,14 @@ class JointUpdates:
 
     def __init__(
         self,
-        model: LatentModel,
         updater: ModelUpdater,
-        training: TrainingConfig,
         replay: SequenceReplay,
         filter_: ReplayFilter,
         view: AgentView,
         learner: Learner,
         config: JointConfig,
     ) -> None:
-        self._model, self._updater, self._training = model, updater, training
+        self._model, self._updater, self._training = updater.model, updater, updater.config
         self._replay, self._filter = replay, filter_
         self._view, self._learner, self._config = view, learner, config
 
@@ -65,14 +63,38 @@ class JointUpdates:
             vectors = self._replay.vectors(rows)
             self._model.vector_normalizer = statistics_of([vectors], vectors.shape[1])
 
+    def check_windows(self) -> None:
+        """Refuse a replay that the model cannot learn from.
+
+        Raises:
+            DatasetError: no episode is as long as a window.
+        """
+        window, longest = self._training.window, self._replay.longest()
+        if longest < window:
+            mend = f"set a smaller one, model.window={longest} or less"
+            raise DatasetError(
+                f"The model learns from windows of {window} actions, the longest episode so far "
+                f"has {longest}: {mend if longest else 'let the agent act first'}."
+            )
+
     def update_model(self, *, renew: bool = True) -> dict[str, Tensor]:
-        """One update of the model.
+        """One update of the model, or none where episodes have become shorter than a window.
 
         Args:
             renew: let what it saw of its windows renew the beliefs that the replay keeps; off where
                 all of them are about to be filtered anew.
         """
-        rows = self._replay.draw_windows(self._training.batch_size, self._training.window)
+        window = self._training.window
+        rows = self._replay.draw_windows(self._training.batch_size, window)
+        if rows is None:
+            # The same words each time, so that they are shown once.
+            warnings.warn(
+                f"No episode in the replay is as long as the model's windows of {window} actions "
+                "any more, so the model stays as it is: to let it go on, --resume with a smaller "
+                "model.window.",
+                stacklevel=2,
+            )
+            return {}
         loss = self._updater.update(self._replay.windows(rows))
         if renew and not self._config.fresh:
             # The features are those of the weights before this very update.

@@ -25,12 +25,12 @@ class ModelUpdater:
         seed: of the noise.
 
     Attributes:
-        model: the model.
+        model, config: as given.
         steps_done: updates so far.
     """
 
     def __init__(self, model: LatentModel, config: TrainingConfig, *, seed: int) -> None:
-        self.model = model
+        self.model, self.config = model, config
         self.steps_done = 0
         self._limit = math.inf if config.max_grad_norm is None else config.max_grad_norm
         self._noise = torch_generator(seed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from latentwrap import SAC, SLAC, LatentObservation, load_model
 from latentwrap.agents.evaluate import evaluate_policy
 from latentwrap.agents.policy import Policy
 from latentwrap.envs import PIXEL_PENDULUM
-from latentwrap.errors import CheckpointError
+from latentwrap.errors import CheckpointError, EnvironmentMismatch
 from latentwrap.models import save_model
 from latentwrap.wrappers.history import HistoryObservation
 
@@ -147,3 +148,24 @@ def test_it_acts_as_the_actor_is_at_each_call() -> None:
         agent.learner.actor.net[-1].bias.add_(0.5)
     after, _ = agent.policy.predict(observation, deterministic=True)
     assert after > before
+
+
+@VIEWS
+def test_slac_acts_on_what_it_watches(actor_input: str) -> None:
+    agent = make_agent(actor_input, BOX)
+    watched = agent.watch(framed(Diary(actions=BOX)))
+    observation, _ = watched.reset()
+    action, state = agent.predict(observation, state="kept", deterministic=True)
+    expected = agent.policy.choose(torch.from_numpy(observation[None]), deterministic=True)
+    np.testing.assert_allclose(action, 2 * expected[0] + [0, 2], rtol=1e-5)  # of [-2, 2] and [0, 4]
+    assert watched.action_space.contains(action)
+    assert state == "kept"
+    with pytest.raises(EnvironmentMismatch, match=r"watch\(env\)"):
+        agent.predict(watched.unwrapped.diary[-1].frames[-1])
+
+
+@pytest.mark.parametrize("shape", [(), (2,), (5, 2), (3, 1), (1, 5, 3)])
+def test_observations_of_another_shape_are_refused(shape: tuple[int, ...]) -> None:
+    agent = SAC(gym.make("Pendulum-v1"), seed=0, **SMALL)
+    with pytest.raises(EnvironmentMismatch, match=rf"got {re.escape(str(shape))}"):
+        agent.predict(np.zeros(shape, np.float32))

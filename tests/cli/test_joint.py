@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 
@@ -17,8 +18,9 @@ from latentwrap.datasets import Dataset
 from latentwrap.envs import PIXEL_PENDULUM
 from latentwrap.errors import ConfigError
 from latentwrap.joint import improving
-from latentwrap.joint.improving import Round, Rounds, are_over, improve
+from latentwrap.joint.improving import Round, Rounds, improve, one_more, why_over
 from latentwrap.joint.runs import JointOptions, train_joint
+from latentwrap.joint.saving import SavedState
 from latentwrap.models import save_model
 
 TINY = [
@@ -52,8 +54,7 @@ def test_a_run_is_trained_resumed_and_played(tmp_path: Path, actor_input: str) -
     assert played.exit_code == 0, played.stderr
     assert len(json.loads(played.stdout.splitlines()[-1])["returns"]) == 1
     # Its last words go on with the run.
-    last = next(line for line in played.stderr.splitlines() if "latentwrap train" in line)
-    assert {"--joint", "--resume", "model.window=6"} <= set(last.split())
+    assert {"train", "--joint", "--resume", "model.window=6"} <= set(words_of_play(folder))
 
 
 def test_what_a_run_leaves_is_a_checkpoint_and_a_dataset(tmp_path: Path) -> None:
@@ -140,25 +141,37 @@ def returns(*learned: float) -> list[Round]:
 
 
 @pytest.mark.parametrize(
-    ("learned", "patience", "over"),
+    ("learned", "patience", "why"),
     [
-        ((), 1, False),
-        ((-100,), 1, False),  # nothing to compare with
-        ((-100, -90), 1, False),  # 10 are more than √18 errors of chance
-        ((-100, -96), 1, True),
-        ((-100, -120), 1, True),
-        ((-100, -96), 2, False),  # it waits for one more
-        ((-100, -96, -90), 2, False),
-        ((-100, -96, -97), 2, True),
-        ((-100, -50, -60, -40), 2, False),
-        ((-100, -50, -60, -70), 2, True),
-        ((-100, -50, -20, 0, 50), 1, True),  # all five were done
+        ((), 1, None),
+        ((-100,), 1, None),  # nothing to compare with
+        ((-100, -90), 1, None),  # 10 are more than √18 errors of chance
+        ((-100, -96), 1, "patience"),
+        ((-100, -120), 1, "patience"),
+        ((-100, -96), 2, None),  # it waits for one more
+        ((-100, -96, -90), 2, None),
+        ((-100, -96, -97), 2, "patience"),
+        ((-100, -50, -60, -40), 2, None),
+        ((-100, -50, -60, -70), 2, "patience"),
+        ((-100, -50, -20, 0, 50), 1, "rounds"),
     ],
 )
 def test_rounds_end_when_the_latest_bring_no_more(
-    learned: tuple[float, ...], patience: int, over: bool
+    learned: tuple[float, ...], patience: int, why: str | None
 ) -> None:
-    assert are_over(returns(*learned), Rounds(most=5, patience=patience)) == over
+    done, rounds = returns(*learned), Rounds(most=5, patience=patience)
+    assert why_over(done, rounds) == why
+    more = one_more(done, rounds)
+    assert why_over(done, more) is None
+    assert (more == rounds) == (why is None)
+
+
+@pytest.mark.parametrize("name", ["most", "steps", "model_updates", "patience", "episodes"])
+def test_rounds_of_nothing_are_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match=f"{name} of at least 1, got 0"):
+        Rounds(**{name: 0})
+    with pytest.raises(ConfigError, match="settling of at least 0, got -1"):
+        Rounds(settling=-1)
 
 
 AGENT = {"hidden": (8,), "batch_size": 4, "learning_starts": 20}
@@ -183,7 +196,7 @@ def test_improve_refuses_windows_that_no_episode_holds(tmp_path: Path, checkpoin
 def test_a_killed_improve_goes_on(
     tmp_path: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch, killed_at: int
 ) -> None:
-    """With saves at every step nothing is lost; before the first one it begins anew."""
+    """With saves at every step nothing is lost."""
     monkeypatch.setattr(improving, "_SAVE_EVERY", 1)
     options = JointOptions(model=checkpoint, agent_options=AGENT, device="cpu",
                            model_options={"window": 6, "batch_size": 2})  # fmt: skip
@@ -203,23 +216,70 @@ def test_a_killed_improve_goes_on(
     assert [each.model_updates for each in rounds] == [0, 2]
 
 
+def words_of_play(folder: Path) -> list[str]:
+    """The command that goes on, without its first word."""
+    played = run("play", str(folder), "--episodes", "1", "--video-episodes", "0", "--json")
+    assert played.exit_code == 0, played.stderr
+    lines = played.stderr.splitlines()
+    (line,) = [e for e in lines if "latentwrap improve" in e or "latentwrap train" in e]
+    return shlex.split(line.partition("latentwrap ")[2])
+
+
 @pytest.mark.parametrize("envs", ["1", "2"])
 def test_the_last_words_of_play_go_on_with_improve(
     tmp_path: Path, checkpoint: Path, envs: str
 ) -> None:
-    folder = str(tmp_path / "run")
+    folder = tmp_path / "run"
     begun = run("improve", PIXEL_PENDULUM, "--model", str(checkpoint), *TINY, "--steps", "26",
                 "--model-updates", "2", "--settling", "1", "--patience", "7", "--rounds", "1",
-                "--evaluation-episodes", "1", "--num-envs", envs, "-o", folder)  # fmt: skip
+                "--evaluation-episodes", "1", "--num-envs", envs, "-o", str(folder))  # fmt: skip
     assert begun.exit_code == 0, begun.stderr
-    played = run("play", folder, "--episodes", "1", "--video-episodes", "0", "--json")
-    assert played.exit_code == 0, played.stderr
-    line = next(each for each in played.stderr.splitlines() if "latentwrap improve" in each)
-    words = shlex.split(line.partition("latentwrap ")[2])
-    assert words[words.index("--patience") + 1] == "7"
-    longer = run(*words, "--json")
-    assert longer.exit_code == 0, longer.stderr
-    assert len(json.loads(longer.stdout.splitlines()[-1])["rounds"]) == 2
+    for rounds in (2, 3):
+        words = words_of_play(folder)
+        assert words[words.index("--patience") + 1] == "7"
+        longer = run(*words, "--json")
+        assert longer.exit_code == 0, longer.stderr
+        result = json.loads(longer.stdout.splitlines()[-1])
+        assert len(result["rounds"]) == rounds
+        assert result["ended"] == "rounds"
+        assert "--resume with more --rounds goes on" in longer.stderr
+
+
+def test_the_last_words_of_play_are_more_patient(tmp_path: Path, checkpoint: Path) -> None:
+    folder = tmp_path / "run"
+    options = JointOptions(model=checkpoint, agent_options=AGENT, device="cpu",
+                           model_options={"window": 6, "batch_size": 2})  # fmt: skip
+    improve(PIXEL_PENDULUM, folder, options, rounds=replace(FEW, most=4, patience=1))
+    rows = [asdict(each) for each in returns(-100, -120)]
+    (folder / "rounds.json").write_text(json.dumps(rows), encoding="utf-8")
+    words = words_of_play(folder)
+    assert words[words.index("--patience") + 1] == "2"
+    assert words[words.index("--rounds") + 1] == "4"
+
+
+def test_another_window_may_follow(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    train(folder, *NEW)
+    train(folder, *NEW, "--set", "model.window=3", "--resume", steps=40)
+    words = words_of_play(folder)
+    assert "model.window=3" in words
+    assert "model.window=6" not in words
+    assert SavedState(folder).recipe.training.window == 3
+
+
+def test_data_may_be_a_pattern(tmp_path: Path) -> None:
+    first, again = tmp_path / "first", tmp_path / "again"
+    train(first, *NEW)
+    train(first, *NEW, "--resume", steps=40)
+    words = [*NEW, "--data", str(first / "replay" / "*.h5")]
+    train(again, *words)
+    assert words_of_play(again)[words_of_play(again).index("--data") + 1] == words[-1]
+    train(again, *words, "--resume", steps=40)
+    before = sorted(first.rglob("*"))
+    result = run("train", PIXEL_PENDULUM, "--joint", *words, "-o", str(first), "--force")
+    assert result.exit_code == 2
+    assert "is not replaced (it holds" in " ".join(result.stderr.split())
+    assert sorted(first.rglob("*")) == before
 
 
 def test_improve_needs_what_carries_over(tmp_path: Path, checkpoint: Path) -> None:

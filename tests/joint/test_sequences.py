@@ -13,7 +13,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from latentwrap.actions import ActionSpec
-from latentwrap.errors import DatasetError
 from latentwrap.joint.sequences import SequenceReplay, SequenceSpec
 from latentwrap.pixels import FrameSpec
 
@@ -166,8 +165,7 @@ def test_windows_are_drawn_whole_from_one_episode(lists: Lists, actions: int) ->
     replay, episodes = lists.replay, lists.episodes()
     longest = max([0, *(len(rows) - 1 for rows in episodes)])
     if longest < actions:
-        with pytest.raises(DatasetError, match=f"windows of {actions} actions, .* has {longest}:"):
-            replay.draw_windows(3, actions)
+        assert replay.draw_windows(3, actions) is None
         return
     expected = {
         tuple(row.serial for row in rows[begin : begin + actions + 1])

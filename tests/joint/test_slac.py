@@ -46,6 +46,7 @@ from latentwrap.errors import (
 )
 from latentwrap.evaluation.split import split_for_report
 from latentwrap.joint import saving
+from latentwrap.joint.models import memory_of
 from latentwrap.models import save_model
 from latentwrap.pixels import FrameSpec
 from latentwrap.vectors import VectorSpec
@@ -207,6 +208,56 @@ def test_a_window_longer_than_every_episode_is_named() -> None:
     assert agent.num_timesteps == 20 + 30
 
 
+def test_a_model_that_finds_no_windows_any_more_stays_as_it_is(tmp_path: Path) -> None:
+    """One long episode, then short ones until it is overwritten."""
+    env = framed(Diary(lengths=(25, *([3] * 99))))
+    options = {**QUICK, "buffer_size": 40, "model_options": {**TINY_MODEL, "window": 10}}
+    agent, watcher = SLAC(env, seed=0, device="cpu", **options), Watcher()
+    with pytest.warns(UserWarning, match=r"as long as the model's windows of 10 actions any more"):
+        agent.learn(90, callback=watcher)
+    done = agent.updater.steps_done
+    assert 3 < done < 70
+    learned = [any(name.startswith("model_") for name in each) for each in watcher.updates]
+    assert learned[0]
+    assert not learned[-1]
+    assert len(watcher.updates) == 71  # the agent goes on
+    agent.save(tmp_path / "run")
+    again = SLAC.load(tmp_path / "run", env, window=2, device="cpu").learn(5)
+    assert again.updater.steps_done == done + 5
+
+
+def test_a_replay_without_room_for_a_window_is_refused_at_once() -> None:
+    with pytest.raises(ConfigError, match=r"room for 3 of each of 3 .* buffer_size of 12 or more"):
+        make_agent(MODES[0], buffer_size=9)
+    agent = make_agent(MODES[0], buffer_size=12)
+    assert len(agent.updates._replay.windows_before(np.array([0]), 4)[0]) == 5
+
+
+def test_a_model_cannot_learn_from_nothing() -> None:
+    with pytest.raises(DatasetError, match="episode so far has 0: let the agent act first"):
+        make_agent().train_model(3)
+
+
+# Memory
+
+
+def test_the_estimate_is_that_of_a_model_that_learns_or_filters(tmp_path: Path) -> None:
+    path = saved_model(tmp_path)
+    learning, frozen = make_agent(model=path), make_agent(model=path, frozen=True)
+    weights = sum(4 * p.numel() for p in learning.model.parameters())
+    ours, theirs = learning.memory(), frozen.memory()
+    assert (ours.weights, theirs.weights) == (5 * weights, weights)
+    assert ours.batch > 3 * 5 * 16 * 16 * 3  # frames of three windows, and what gradients need
+    assert theirs.batch == 0
+    rows = frozen.replay.num_rows
+    frame, action, kept = 16 * 16 * 3, 2 * 4, 4 * frozen.model.seen_size
+    assert ours.frames == theirs.frames > rows * (frame + action + kept)
+    # Between the rounds of `improve` a frozen model learns.
+    between = memory_of(frozen.model, frozen.recipe.training, frozen.replay, learns=True)
+    assert between == ours
+    assert not any(p.requires_grad for p in frozen.model.parameters())
+
+
 @pytest.mark.parametrize("num", [1, 3])
 def test_learning_waits_for_an_episode_that_has_only_begun(num: int) -> None:
     """Ten random actions are fewer than a window has, and the episode goes on."""
@@ -254,8 +305,19 @@ def test_environments_that_cannot_be_learned_in_are_refused() -> None:
 def test_vectors_that_the_model_sees_are_learned_from() -> None:
     options = {**TINY_MODEL, "vectors": True}
     agent = make_agent(vectors=True, model_options=options)
+    before = {name: weight.clone() for name, weight in agent.model.named_parameters()}
     agent.learn(24)
-    assert agent.model.sees_vectors
+    rows = agent.replay.rows()
+    frames = torch.from_numpy(agent.replay.frames(rows))
+    vectors = agent.replay.vectors(rows)
+    with torch.no_grad():
+        seen = [
+            agent.model.see(frames, agent.model.prepare_vectors(each))
+            for each in (vectors, vectors + 1)
+        ]
+    assert (seen[0] != seen[1]).any(dim=1).all()
+    after = dict(agent.model.named_parameters())
+    assert [name for name in before if torch.equal(before[name], after[name])] == []
 
 
 def test_frames_of_an_odd_number_of_bytes_are_learned_from() -> None:
@@ -811,6 +873,7 @@ def test_memories_are_never_cut_between_environments(tmp_path: Path) -> None:
 
 
 OTHER = FrameSpec(height=8, width=8)
+FAST = FRAME.model_copy(update={"rendering": "fast"})
 
 
 @pytest.mark.parametrize(
@@ -819,6 +882,7 @@ OTHER = FrameSpec(height=8, width=8)
         ({"rewards": False}, r"rewards.*d\.h5 has none: leave it out"),
         ({"frame": OTHER}, "frames of shape"),
         ({"actions": spaces.Box(-1, 1, (2,))}, "action space"),
+        ({"frame": FAST}, r"of full rendering, .*d\.h5 holds those of fast: collect it with"),
     ],
 )
 def test_a_dataset_that_does_not_fit_is_refused(

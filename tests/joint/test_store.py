@@ -246,6 +246,15 @@ def test_lanes_that_are_not_full_are_loaded_whole(tmp_path: Path) -> None:
         assert contents(again) == contents(replay)
 
 
+@pytest.mark.parametrize("lanes", [2, 4])
+def test_a_full_lane_is_spread_over_more(tmp_path: Path, lanes: int) -> None:
+    replay = make_replay(60, lanes=1)
+    play_into(replay, (7, 6, 5, 8, 7, 6, 7, 5), lane=0, seed=0)
+    listed = ReplayStore(tmp_path, make_info()).save(replay)
+    again = loaded(tmp_path, listed, make_replay(90, lanes=lanes))
+    assert contents(again) == contents(replay)
+
+
 def test_lanes_that_are_nearly_full_are_loaded_whole(tmp_path: Path) -> None:
     replay = make_replay(20, lanes=2)  # rings of 11 rows
     play_into(replay, (5, 4), lane=0, seed=0)
