@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -49,13 +50,21 @@ class Verb(click.Command):
         """Run the command."""
         debug = ctx.meta[DEBUG] = ctx.params.pop("debug", False)
         try:
-            return super().invoke(ctx)
+            with warnings.catch_warnings():
+                if not debug:
+                    warnings.showwarning = _tell_warning
+                return super().invoke(ctx)
         except KeyboardInterrupt:
             raise Interrupted from None
         except (LatentwrapError, OSError) as error:
             if debug:
                 raise
             raise Mistake(" ".join(str(error).split())) from error
+
+
+def _tell_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+    """As a sentence; where in the code it arose is nothing to a user."""
+    click.echo(f"Warning: {message}", err=True)
 
 
 class Report:

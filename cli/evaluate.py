@@ -142,7 +142,9 @@ def _next_steps(
     env_id, updates = quality.dataset["env_id"], quality.model["training_steps"]
     amiss = [f.topic for f in quality.verdict.findings if f.level is not Level.GOOD]
     steps: list[list[object]] = []
-    if set(amiss) - {DATA} and updates and quality.split.trained_on:
+    record = {} if loaded.checkpoint is None else loaded.checkpoint.document["training"]
+    alone = not record.get("joint")  # else pretrain has nothing to go on with
+    if set(amiss) - {DATA} and updates and quality.split.trained_on and alone:
         steps.append(_longer(loaded, model, data, 2 * updates))
     if DATA in amiss:
         more = data.with_stem(f"{data.stem}-more")

@@ -23,7 +23,7 @@ from latentwrap.cli.common import (
 from latentwrap.cli.train import split_settings, tell_memory
 
 if TYPE_CHECKING:
-    from latentwrap.joint.improving import ImproveResult, Round
+    from latentwrap.joint.improving import ImproveResult, Round, Rounds
 
 
 @click.command("improve", cls=Verb)
@@ -126,6 +126,7 @@ def command(
 
     report = Report(as_json=as_json)
     of_model, of_agent = split_settings(parse_settings(config, settings))
+    how = Rounds(rounds, steps, model_updates, settling, patience, evaluation_episodes)
     result = improve(
         env_id,
         output or Path("runs") / f"{model.stem}-improved",
@@ -138,23 +139,31 @@ def command(
             seed=seed,
             device=device,
         ),
-        rounds=Rounds(rounds, steps, model_updates, settling, patience, evaluation_episodes),
+        rounds=how,
         resume=resume,
         force=force,
         show_progress=True,
         on_start=lambda memory: tell_memory(report, memory),
         on_round=lambda each: report.say(_words(each)),
     )
-    _tell(report, result, data)
+    _tell(report, result, how, data)
     if result.interrupted:
         ctx.exit(INTERRUPTED)
 
 
 _ENDINGS = {
-    "rounds": "All rounds are done; --resume with more --rounds goes on.",
-    "patience": "The latest rounds gained no more than chance; --resume with more --patience goes "
-    "on.",
+    "rounds": "All rounds are done",
+    "patience": "The latest rounds gained no more than chance",
 }
+
+
+def _ending(result: ImproveResult, rounds: Rounds) -> str:
+    from latentwrap.joint.improving import one_more
+
+    more = one_more(result.rounds, rounds)
+    words = [f"--rounds {more.most}"] if more.most > rounds.most else []
+    words += [f"--patience {more.patience}"] if more.patience > rounds.patience else []
+    return f"{_ENDINGS[str(result.ended)]}; --resume {' '.join(words)} goes on."
 
 
 def _words(each: Round) -> str:
@@ -164,13 +173,13 @@ def _words(each: Round) -> str:
     )
 
 
-def _tell(report: Report, result: ImproveResult, data: Path | None) -> None:
+def _tell(report: Report, result: ImproveResult, rounds: Rounds, data: Path | None) -> None:
     if result.note:
         report.say(result.note)
     if result.interrupted:
         report.say("Interrupted: --resume goes on.")
     if result.ended is not None:
-        report.say(_ENDINGS[result.ended])
+        report.say(_ending(result, rounds))
     if result.rounds:
         report.say(f"{result.folder}: best was round {result.best.number}.")
     evaluation = result.evaluation

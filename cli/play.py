@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -117,9 +117,12 @@ def _longer(run: AgentRun, *, steps: int) -> list[object]:
 
 def _round_words(known: Mapping[str, Any], folder: Path) -> list[object]:
     """What to type after `latentwrap improve` for one round more."""
+    from latentwrap.errors import CheckpointError
     from latentwrap.joint.improving import Rounds, one_more, read_rounds
 
-    rounds = one_more(read_rounds(folder), Rounds(**known))
+    rounds = Rounds(**known)
+    with suppress(CheckpointError):  # then improve says what to do
+        rounds = one_more(read_rounds(folder), rounds)
     words: list[object] = ["--rounds", rounds.most, "--steps", rounds.steps]
     words += ["--model-updates", rounds.model_updates, "--settling", rounds.settling]
     return [*words, "--patience", rounds.patience, "--evaluation-episodes", rounds.episodes]

@@ -35,7 +35,7 @@ def refuse_changes(
 def _shown(value: Any) -> str:
     """A value in a message; of a fingerprint the beginning is enough."""
     text = repr(value)
-    return text if len(text) < _FINGERPRINT else f"{text[:9]}…"
+    return text if len(text) < _FINGERPRINT else f"{text[:9]}…{text[-1]}"
 
 
 def _differences(

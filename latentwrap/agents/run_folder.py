@@ -130,8 +130,8 @@ class AgentRun:
             return RunCard(**document, joint=None if joint is None else JointCard(**joint))
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             raise CheckpointError(
-                f"{self.folder} is no folder that latentwrap train wrote: "
-                "it has no readable run.json."
+                f"{self.folder} is no folder that latentwrap train wrote, for it has no readable "
+                "run.json: name one that is, or leave --resume out."
             ) from None
 
     def make_env(
@@ -214,11 +214,6 @@ class AgentRun:
         Raises:
             CheckpointError: it learned together with its model.
         """
-        if self.read_card().joint is not None:
-            raise CheckpointError(
-                f"The agent in {self.folder} learned together with its model: take load_policy to "
-                "act, or latentwrap.SLAC.load to learn on."
-            )
         return SAC.load(self.best_path if best else self.agent_path, env, device=device)
 
 

@@ -28,7 +28,7 @@ from latentwrap.agents.spaces import (
 )
 from latentwrap.agents.stepping import Played, Stepper
 from latentwrap.devices import resolve_device
-from latentwrap.errors import EnvironmentMismatch
+from latentwrap.errors import CheckpointError, EnvironmentMismatch
 from latentwrap.interrupts import InterruptFlag
 from latentwrap.seeding import child_seeds
 from latentwrap.types import AnyArray, FloatArray, IntArray
@@ -157,6 +157,11 @@ class SAC(OnlineAgent):
         """
         stored = storage.load(path, file_format=FORMAT, what="agent")
         document = stored.document
+        if document.get("joint"):
+            raise CheckpointError(
+                f"The agent {path} learned together with its model: take Policy.load to act, or "
+                "SLAC.load of its folder to learn on."
+            )
         with agent_files_named(path):
             observations = space_from_json(document["observation_space"])
             actions = space_from_json(document["action_space"])

@@ -166,8 +166,6 @@ def improve(
     card = describe_run(env_id, model, data, options, asdict(rounds))
     with running(make, options.num_envs, env_id) as envs, closing(make()) as other:
         agent = open_run(run, card, envs, model, data, options, resume=resume)
-        if not resume:
-            agent.save(run.folder)  # so that a run that is killed at once can be resumed too
         if on_start is not None:
             training = agent.recipe.training
             on_start(memory_of(agent.model, training, agent.replay, learns=True))
@@ -176,6 +174,11 @@ def improve(
         )
         if resume:
             improver.done = read_rounds(run.folder)
+            if agent.updater.steps_done and not improver.done:
+                raise CheckpointError(
+                    f"{run.folder / _ROUNDS} is gone, without which the rounds cannot go on: put "
+                    "it back, or begin anew with --force."
+                )
         improver.run(on_round or (lambda _: None))
         evaluation = None
         if not agent.interrupted:

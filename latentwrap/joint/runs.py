@@ -19,7 +19,7 @@ from latentwrap.errors import CheckpointError
 from latentwrap.files import remove
 from latentwrap.identity import refuse_changes
 from latentwrap.joint.config import JointConfig
-from latentwrap.joint.models import check_window
+from latentwrap.joint.models import check_window, find_recipe
 from latentwrap.joint.slac import SLAC
 from latentwrap.models import LatentModel, load_model
 from latentwrap.training.memory import MemoryEstimate
@@ -33,6 +33,12 @@ _FREE = (
     "joint.rounds.patience",
 )
 """What a resumed run may have otherwise."""
+
+_MADE = (
+    "frame_skip", "height", "width", "grey", "image_keys", "vector_keys", "layout", "rendering",
+    "cameras",
+)  # fmt: skip
+"""What `making` may name."""
 
 
 @dataclass(frozen=True)
@@ -148,7 +154,11 @@ def describe_run(
     """What `run.json` says of the run."""
     start = None if model is None or model.checkpoint is None else model.checkpoint
     config = JointConfig.parse(options.agent_options).settled(new_model=model is None)
-    making = {name: value for name, value in options.making.items() if value not in (None, ())}
+    making = {}
+    if model is None:
+        made = make_frames(env_id, None, options.making)
+        said = {name: getattr(made, name) for name in _MADE}
+        making = {name: value for name, value in said.items() if value not in (None, ())}
     return RunCard(
         env_id=env_id,
         model="" if start is None else start.path,
@@ -189,28 +199,33 @@ def open_run(
         before = run.read_card()
         if before.joint is None:
             raise CheckpointError(
-                f"The agent in {run.folder} learned on a frozen model: leave --joint out to go on."
+                f"The agent in {run.folder} learned on a frozen model: go on with latentwrap "
+                "train, without --joint."
             )
         refuse_changes(run.folder, before.as_json(), card.as_json(), free=_FREE)
-        window = options.model_options.get("window")
+        # What this command line says, also where it names no window.
+        recipe = find_recipe(model, options.preset, options.kind, options.model_options)
+        window = recipe.training.window
         agent = SLAC.load(run.folder, envs, window=window, device=options.device)
-        run.write_card(card)
-        return agent
-    agent = SLAC(
-        envs,
-        model,
-        frozen=options.frozen,
-        preset=options.preset,
-        kind=options.kind,
-        model_options=options.model_options,
-        seed=options.seed,
-        device=options.device,
-        config=JointConfig.parse(options.agent_options),
-    )
+    else:
+        agent = SLAC(
+            envs,
+            model,
+            frozen=options.frozen,
+            preset=options.preset,
+            kind=options.kind,
+            model_options=options.model_options,
+            seed=options.seed,
+            device=options.device,
+            config=JointConfig.parse(options.agent_options),
+        )
+        if data is not None:
+            agent.remember(data)
     if card.joint is not None and card.joint.rounds is not None:  # frozen, but between rounds
         check_window(agent.frames, agent.replay, agent.recipe.training.window)
-    if data is not None:
-        agent.remember(data)
-    remove(run.folder)
+    if not resume:
+        remove(run.folder)
     run.write_card(card)
+    if not resume:
+        agent.save(run.folder)  # so that a run that is killed at once can be resumed too
     return agent

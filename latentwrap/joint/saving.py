@@ -30,7 +30,7 @@ STATE, AGENT, REPLAY = "state.safetensors", "agent.safetensors", "replay"
 def save_policy(agent: SLAC, path: Path) -> None:
     """Write the agent, and beside it the model that it acts on; each belongs to the other."""
     usual = {name: getattr(agent.config, name) for name in SACConfig.model_fields}
-    document = agent.policy.describe(SACConfig(**usual))
+    document = agent.policy.describe(SACConfig(**usual)) | {"joint": True}
     # Both get their names when both are whole: of a save that is cut off nothing is seen.
     with written_whole(path) as policy, written_whole(model_path_of(path), settle=False) as model:
         fingerprint = save_model(model, agent.model, training=_record(agent))
@@ -101,7 +101,7 @@ class SavedState:
         self._folder = folder
         if not (folder / STATE).is_file():
             raise CheckpointError(
-                f"There is nothing to resume in {folder}: run the command without --resume."
+                f"There is nothing to resume in {folder}: begin a run, with --force to replace it."
             )
         self._stored = storage.load(folder / STATE, file_format=FORMAT, what="state")
         document = self._stored.document

@@ -33,7 +33,7 @@ from latentwrap.joint.models import (
 )
 from latentwrap.joint.saving import AGENT, SavedState, replay_info, save_policy, save_state
 from latentwrap.joint.sequences import SequenceReplay, SequenceSpec
-from latentwrap.joint.store import ReplayStore, add_episodes, check_fits
+from latentwrap.joint.store import ReplayStore, add_episodes, check_memories
 from latentwrap.joint.updates import JointUpdates
 from latentwrap.joint.view import AgentView
 from latentwrap.models import LatentModel, load_model
@@ -164,17 +164,18 @@ class SLAC(OnlineAgent):
             return HistoryObservation(env, self.model, length=self.config.history)
         return LatentObservation(env, self.model)
 
-    def remember(self, dataset: Dataset) -> None:
+    def remember(self, data: str | Path | Dataset) -> None:
         """Put the episodes of a dataset into the replay, as if they had been played.
 
         Args:
-            dataset: of the same frames, actions and frame skip, with rewards.
+            data: a dataset, or its file, of the same frames, actions and frame skip, with rewards.
 
         Raises:
             DatasetError: it does not fit the model or into the replay, or has no rewards.
         """
+        dataset = data if isinstance(data, Dataset) else Dataset(data)
         check_dataset(self.model, dataset)
-        check_fits(dataset, self.frames, self.replay)
+        check_memories(dataset, self.frames, self.replay)
         add_episodes(self.replay, dataset)
         self.remembered.append(dataset.fingerprint())
         self.filter.refresh_all()

@@ -81,7 +81,7 @@ class ReplayStore:
                 self._listed.append(dict(each))
             path = self.folder / str(each["name"])
             try:
-                lanes = each["lanes"] if each["num_lanes"] == replay.lanes else None
+                lanes = each["lanes"] if each.get("num_lanes") == replay.lanes else None
                 add_episodes(replay, Dataset(path), lanes)
             except (DatasetError, OSError) as error:
                 raise CheckpointError(
@@ -176,7 +176,7 @@ def add_episodes(
             )
 
 
-def check_fits(dataset: Dataset, frames: FrameEnvironment, replay: SequenceReplay) -> None:
+def check_memories(dataset: Dataset, frames: FrameEnvironment, replay: SequenceReplay) -> None:
     """Refuse a dataset that is unlike what an agent sees, or finds no room.
 
     Raises:
@@ -207,7 +207,7 @@ def _check_rendering(expected: FrameSpec, dataset: Dataset) -> None:
     if wanted != found:
         raise DatasetError(
             f"The agent sees frames of {wanted} rendering, {dataset.name} holds those of {found}: "
-            f"collect it with --rendering {wanted}."
+            f"collect it with --rendering {wanted}, or let the environment draw {found}."
         )
 
 

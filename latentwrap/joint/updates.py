@@ -90,8 +90,8 @@ class JointUpdates:
             # The same words each time, so that they are shown once.
             warnings.warn(
                 f"No episode in the replay is as long as the model's windows of {window} actions "
-                "any more, so the model stays as it is: to let it go on, --resume with a smaller "
-                "model.window.",
+                "any more, so the model stays as it is: to let it go on, resume the run with a "
+                "smaller model.window.",
                 stacklevel=2,
             )
             return {}

@@ -151,6 +151,16 @@ def test_it_acts_as_the_actor_is_at_each_call() -> None:
 
 
 @VIEWS
+def test_an_agent_that_learned_with_its_model_is_not_gone_on_with_by_sac(
+    tmp_path: Path, actor_input: str
+) -> None:
+    agent, path = make_agent(actor_input, BOX), tmp_path / "agent.safetensors"
+    agent.save_policy(path)
+    with pytest.raises(CheckpointError, match=r"SLAC\.load of its folder"):
+        SAC.load(path, agent.watch(framed(Diary(actions=BOX))))
+
+
+@VIEWS
 def test_slac_acts_on_what_it_watches(actor_input: str) -> None:
     agent = make_agent(actor_input, BOX)
     watched = agent.watch(framed(Diary(actions=BOX)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import warnings
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -14,9 +15,10 @@ from tests.conftest import make_tiny_model
 
 from latentwrap import SLAC, LatentObservation, load_model
 from latentwrap.agents.run_folder import AgentRun
+from latentwrap.agents.runs import Watching
 from latentwrap.datasets import Dataset
 from latentwrap.envs import PIXEL_PENDULUM
-from latentwrap.errors import ConfigError
+from latentwrap.errors import CheckpointError, ConfigError
 from latentwrap.joint import improving
 from latentwrap.joint.improving import Round, Rounds, improve, one_more, why_over
 from latentwrap.joint.runs import JointOptions, train_joint
@@ -242,7 +244,7 @@ def test_the_last_words_of_play_go_on_with_improve(
         result = json.loads(longer.stdout.splitlines()[-1])
         assert len(result["rounds"]) == rounds
         assert result["ended"] == "rounds"
-        assert "--resume with more --rounds goes on" in longer.stderr
+        assert f"All rounds are done; --resume --rounds {rounds + 1} goes on." in longer.stderr
 
 
 def test_the_last_words_of_play_are_more_patient(tmp_path: Path, checkpoint: Path) -> None:
@@ -265,6 +267,77 @@ def test_another_window_may_follow(tmp_path: Path) -> None:
     assert "model.window=3" in words
     assert "model.window=6" not in words
     assert SavedState(folder).recipe.training.window == 3
+    train(folder, *NEW, "--resume", steps=50)  # the command that began it means what it did
+    assert SavedState(folder).recipe.training.window == 6
+    assert "model.window=6" in words_of_play(folder)
+
+
+def test_improve_may_go_on_with_another_window(tmp_path: Path, checkpoint: Path) -> None:
+    learn = partial(improve, PIXEL_PENDULUM, tmp_path / "run", rounds=FEW)
+
+    def options(window: int) -> JointOptions:
+        learning = {"window": window, "batch_size": 2}
+        return JointOptions(model=checkpoint, agent_options=AGENT, model_options=learning)
+
+    learn(options(6))
+    with pytest.raises(ConfigError, match="has at most 200"):
+        learn(options(201), resume=True)
+    assert AgentRun(tmp_path / "run").read_card().joint.model_options["window"] == 6
+    result = learn(options(5), resume=True, rounds=replace(FEW, most=3))
+    assert [each.model_updates for each in result.rounds] == [0, 2, 4]
+    assert SavedState(tmp_path / "run").recipe.training.window == 5
+
+
+def test_a_run_that_is_killed_at_once_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "run"
+    with monkeypatch.context() as patched:
+        patched.setattr(SLAC, "learn", lambda *_, **__: (_ for _ in ()).throw(SystemExit(9)))
+        result = run("train", PIXEL_PENDULUM, "--joint", *SHORT, *NEW, "-o", str(folder))
+        assert result.exit_code == 9
+    assert train(folder, *NEW, "--resume")["steps"] == 30
+
+
+def test_a_run_from_python_goes_on_by_the_words_of_play(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    options = JointOptions(
+        agent_options={**AGENT, "initial_model_updates": 2},
+        model_options={"window": 6, "batch_size": 2},
+    )
+    watching = Watching(every=25, episodes=1, final_episodes=1)
+    train_joint(PIXEL_PENDULUM, folder, steps=30, options=options, watching=watching)
+    words = words_of_play(folder)
+    assert words[words.index("--preset") + 1] == "fast"
+    result = run(*words, *SHORT)
+    assert result.exit_code == 0, result.stderr
+    assert SavedState(folder).config.hidden == (8,)
+
+
+def test_warnings_are_sentences(tmp_path: Path, checkpoint: Path) -> None:
+    """Nobody at a terminal wants to see the line of code."""
+
+    def warn(*_: object, **__: object) -> None:
+        warnings.warn("Sensors fail.", UserWarning, stacklevel=1)
+        raise ConfigError("That was it.")
+
+    with pytest.MonkeyPatch.context() as patched, warnings.catch_warnings():
+        warnings.simplefilter("always")
+        patched.setattr("latentwrap.joint.runs.train_joint", warn)
+        result = run("train", PIXEL_PENDULUM, "--joint", "-o", str(tmp_path / "run"))
+    assert result.stderr.splitlines()[0] == "Warning: Sensors fail."
+
+
+def test_rounds_that_are_gone_are_missed(tmp_path: Path, checkpoint: Path) -> None:
+    folder = tmp_path / "run"
+    options = JointOptions(model=checkpoint, agent_options=AGENT, device="cpu",
+                           model_options={"window": 6, "batch_size": 2})  # fmt: skip
+    improve(PIXEL_PENDULUM, folder, options, rounds=FEW)
+    (folder / "rounds.json").write_text("?", encoding="utf-8")
+    assert words_of_play(folder)[0] == "improve"
+    (folder / "rounds.json").unlink()
+    with pytest.raises(CheckpointError, match=r"rounds\.json is gone"):
+        improve(PIXEL_PENDULUM, folder, options, rounds=FEW, resume=True)
 
 
 def test_data_may_be_a_pattern(tmp_path: Path) -> None:

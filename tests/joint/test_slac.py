@@ -841,7 +841,7 @@ def test_a_dataset_is_remembered(tmp_path: Path, mode: Any) -> None:
 
 def test_memories_alone_are_enough_to_begin(tmp_path: Path) -> None:
     agent = make_agent(learning_starts=1).learn(0)
-    agent.remember(write(tmp_path / "d.h5"))
+    agent.remember(write(tmp_path / "d.h5").path)
     agent.learn(3)
     assert agent.updater.steps_done == 3 + 3
 
