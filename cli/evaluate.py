@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -122,11 +123,18 @@ def _frame_words(loaded: LatentModel) -> list[object]:
     return [*size, *grey, *skip, *found, *cameras]
 
 
+def _record(loaded: LatentModel) -> Mapping[str, Any]:
+    """How the model was trained."""
+    checkpoint = loaded.checkpoint
+    record: Mapping[str, Any] = {} if checkpoint is None else checkpoint.document["training"]
+    return record
+
+
 def _longer(loaded: LatentModel, model: Path, data: Path, updates: int) -> list[object]:
     """The run that made the model, gone on with."""
     from latentwrap.training import recipe_words
 
-    trained = {} if loaded.checkpoint is None else loaded.checkpoint.document["training"]
+    trained = _record(loaded)
     words = recipe_words(trained["recipe"]) if "recipe" in trained else []
     seed = ["--seed", trained["seed"]] if trained.get("seed") else []
     command: list[object] = ["latentwrap", "pretrain", data, "-o", model, *words, *seed]
@@ -142,8 +150,7 @@ def _next_steps(
     env_id, updates = quality.dataset["env_id"], quality.model["training_steps"]
     amiss = [f.topic for f in quality.verdict.findings if f.level is not Level.GOOD]
     steps: list[list[object]] = []
-    record = {} if loaded.checkpoint is None else loaded.checkpoint.document["training"]
-    alone = not record.get("joint")  # else pretrain has nothing to go on with
+    alone = not _record(loaded).get("joint")  # else pretrain has nothing to go on with
     if set(amiss) - {DATA} and updates and quality.split.trained_on and alone:
         steps.append(_longer(loaded, model, data, 2 * updates))
     if DATA in amiss:

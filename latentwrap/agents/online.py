@@ -78,19 +78,7 @@ class OnlineAgent(ABC):
         episode_start: Any = None,
         deterministic: bool = False,  # noqa: FBT001, FBT002 - as SB3's signature has it
     ) -> tuple[AnyArray, Any]:
-        """Choose actions.
-
-        Args:
-            observation: one as the policy observes it, or a batch of them.
-            state, episode_start: ignored; the policy has no memory.
-            deterministic: the mean or the most probable action instead of a sample.
-
-        Returns:
-            Actions as the environment takes them, and `state`.
-
-        Raises:
-            EnvironmentMismatch: observations of another shape.
-        """
+        """Choose actions, as `Policy.predict` does."""
         return self.policy.predict(observation, state, episode_start, deterministic)
 
     @abstractmethod

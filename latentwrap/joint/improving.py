@@ -163,7 +163,7 @@ def improve(
     model = load_model(options.model)
     options = replace(options, frozen=True)
     make = make_frames(env_id, model, {})
-    card = describe_run(env_id, model, data, options, asdict(rounds))
+    card = describe_run(env_id, make, model, data, options, asdict(rounds))
     with running(make, options.num_envs, env_id) as envs, closing(make()) as other:
         agent = open_run(run, card, envs, model, data, options, resume=resume)
         if on_start is not None:

@@ -14,7 +14,7 @@ from latentwrap.errors import ConfigError
 from latentwrap.joint.sequences import SequenceReplay
 from latentwrap.models import LatentModel, LatentNormalizer, WindowTensors, build_model
 from latentwrap.seeding import torch_generator
-from latentwrap.training.memory import MemoryEstimate, estimate_memory
+from latentwrap.training.memory import MemoryEstimate, estimate_memory, weight_bytes
 from latentwrap.training.recipes import Recipe, TrainingConfig, make_recipe, stored_recipe
 from latentwrap.wrappers.frame_envs import FrameEnvironment
 
@@ -92,8 +92,7 @@ def memory_of(
     kept = replay.spec.row_bytes + 4 * (_belief_size(model) + model.seen_size)
     frames = replay.num_rows * kept
     if not learns:
-        weights = sum(p.numel() * p.element_size() for p in model.parameters())
-        return MemoryEstimate(frames, weights, batch=0)
+        return MemoryEstimate(frames, weight_bytes(model), batch=0)
     return estimate_memory(
         copy.deepcopy(model).requires_grad_(),  # it may be frozen as yet
         _empty_window(model, training.window),

@@ -114,7 +114,7 @@ def train_joint(
         refuse_folder(run, options.files(data), force=force)
     model = None if options.model is None else load_model(options.model)
     make = make_frames(env_id, model, options.making)
-    card = describe_run(env_id, model, data, options)
+    card = describe_run(env_id, make, model, data, options)
     with running(make, options.num_envs, env_id) as envs, closing(make()) as other:
         agent = open_run(run, card, envs, model, data, options, resume=resume)
         if on_start is not None:
@@ -146,6 +146,7 @@ def make_frames(env_id: str, model: LatentModel | None, making: Mapping[str, Any
 
 def describe_run(
     env_id: str,
+    make: FrameEnvMaker,
     model: LatentModel | None,
     data: Dataset | None,
     options: JointOptions,
@@ -154,11 +155,8 @@ def describe_run(
     """What `run.json` says of the run."""
     start = None if model is None or model.checkpoint is None else model.checkpoint
     config = JointConfig.parse(options.agent_options).settled(new_model=model is None)
-    making = {}
-    if model is None:
-        made = make_frames(env_id, None, options.making)
-        said = {name: getattr(made, name) for name in _MADE}
-        making = {name: value for name, value in said.items() if value not in (None, ())}
+    said = {name: getattr(make, name) for name in _MADE}
+    making = {name: value for name, value in said.items() if value not in (None, ())}
     return RunCard(
         env_id=env_id,
         model="" if start is None else start.path,
@@ -171,7 +169,7 @@ def describe_run(
             preset=options.preset,
             kind=options.kind,
             model_options=dict(options.model_options),
-            making=making,
+            making=making if model is None else {},
             frozen=options.frozen,
             num_envs=options.num_envs,
             history=config.history if config.actor_input == "history" else None,
@@ -195,37 +193,49 @@ def open_run(
     Raises:
         CheckpointError: nothing to resume, or a run of other arguments.
     """
-    if resume:
-        before = run.read_card()
-        if before.joint is None:
-            raise CheckpointError(
-                f"The agent in {run.folder} learned on a frozen model: go on with latentwrap "
-                "train, without --joint."
-            )
-        refuse_changes(run.folder, before.as_json(), card.as_json(), free=_FREE)
-        # What this command line says, also where it names no window.
-        recipe = find_recipe(model, options.preset, options.kind, options.model_options)
-        window = recipe.training.window
-        agent = SLAC.load(run.folder, envs, window=window, device=options.device)
-    else:
-        agent = SLAC(
-            envs,
-            model,
-            frozen=options.frozen,
-            preset=options.preset,
-            kind=options.kind,
-            model_options=options.model_options,
-            seed=options.seed,
-            device=options.device,
-            config=JointConfig.parse(options.agent_options),
-        )
-        if data is not None:
-            agent.remember(data)
+    agent = _resumed(run, card, envs, model, options) if resume else _begun(envs, model, options)
     if card.joint is not None and card.joint.rounds is not None:  # frozen, but between rounds
         check_window(agent.frames, agent.replay, agent.recipe.training.window)
-    if not resume:
-        remove(run.folder)
+    if resume:
+        run.write_card(card)
+        return agent
+    if data is not None:
+        agent.remember(data)
+    remove(run.folder)
     run.write_card(card)
-    if not resume:
-        agent.save(run.folder)  # so that a run that is killed at once can be resumed too
+    agent.save(run.folder)  # so that a run that is killed at once can be resumed too
     return agent
+
+
+def _begun(envs: Environment, model: LatentModel | None, options: JointOptions) -> SLAC:
+    return SLAC(
+        envs,
+        model,
+        frozen=options.frozen,
+        preset=options.preset,
+        kind=options.kind,
+        model_options=options.model_options,
+        seed=options.seed,
+        device=options.device,
+        config=JointConfig.parse(options.agent_options),
+    )
+
+
+def _resumed(
+    run: AgentRun,
+    card: RunCard,
+    envs: Environment,
+    model: LatentModel | None,
+    options: JointOptions,
+) -> SLAC:
+    before = run.read_card()
+    if before.joint is None:
+        raise CheckpointError(
+            f"The agent in {run.folder} learned on a frozen model: go on with latentwrap train, "
+            "without --joint."
+        )
+    refuse_changes(run.folder, before.as_json(), card.as_json(), free=_FREE)
+    # What this command line says, also where it names no window.
+    recipe = find_recipe(model, options.preset, options.kind, options.model_options)
+    window = recipe.training.window
+    return SLAC.load(run.folder, envs, window=window, device=options.device)

@@ -44,9 +44,13 @@ def estimate_memory(
         batch_size: windows in an update.
         frames: bytes of the dataset that are kept in memory.
     """
-    weights = sum(p.numel() * p.element_size() for p in model.parameters())
     kept = _kept_for_gradients(model, window) + window.frames.numel()
-    return MemoryEstimate(frames, _COPIES_OF_WEIGHTS * weights, batch_size * kept)
+    return MemoryEstimate(frames, _COPIES_OF_WEIGHTS * weight_bytes(model), batch_size * kept)
+
+
+def weight_bytes(model: LatentModel) -> int:
+    """Bytes of the weights of a model."""
+    return sum(p.numel() * p.element_size() for p in model.parameters())
 
 
 def _kept_for_gradients(model: LatentModel, window: WindowTensors) -> int:
