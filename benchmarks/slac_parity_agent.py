@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from latentwrap.actions import ActionSpec
 from latentwrap.agents.kinds import kind_of
 from latentwrap.agents.learner import Learner
+from latentwrap.agents.networks import Decision
 from latentwrap.agents.replay import Batch
 from latentwrap.joint.beliefs import ReplayFilter
 from latentwrap.joint.config import JointConfig
@@ -126,11 +127,10 @@ def _our_terms(
     peer: Any, frames: Tensor, actions: Tensor, rewards: Tensor, ends: Tensor
 ) -> dict[str, Tensor]:
     learner, batch = _ours(peer, frames, actions, rewards, ends)
-    learner.noise.manual_seed(2)
-    target = learner.critic_target(batch)
+    target = learner.critic_target(batch, _decided(learner, batch.next_observation, seed=2))
     critic_loss, _ = learner.critic_loss(batch, target)
-    learner.noise.manual_seed(4)
-    actor_loss, entropy = learner.actor_loss(batch)
+    current = _decided(learner, batch.observation, seed=4)
+    actor_loss, entropy = learner.actor_loss(batch, current)
     return {
         "critic target": target,
         "critic loss": critic_loss,
@@ -138,6 +138,11 @@ def _our_terms(
         "temperature loss": learner.temperature_loss(entropy),
         "entropy": entropy,
     }
+
+
+def _decided(learner: Learner, observation: Tensor, *, seed: int) -> Decision:
+    noise = learner.actor.noise(len(observation), torch_generator(seed))
+    return learner.actor.decide(observation[:, learner.sight.actor], noise)
 
 
 def _ours(

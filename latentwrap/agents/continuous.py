@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,18 +14,12 @@ from torch.nn import functional as F
 
 from latentwrap.actions import scale_to_unit
 from latentwrap.agents.config import SACConfig
-from latentwrap.agents.networks import Actor, Critics, Expectation, mlp
+from latentwrap.agents.layers import Pass, back_to_first, learn, run
+from latentwrap.agents.networks import Actor, Critics, Decision, Expectation, mlp
 from latentwrap.types import AnyArray, FloatArray
 
 _LOG_2PI = math.log(2 * math.pi)
 _LOG_2 = math.log(2)
-
-
-class PolicySample(NamedTuple):
-    """Actions in [-1, 1], (B, A), and the logarithm of their density, (B,)."""
-
-    action: Tensor
-    log_prob: Tensor
 
 
 class GaussianActor(Actor):
@@ -54,42 +48,64 @@ class GaussianActor(Actor):
 
     def forward(self, observation: Tensor) -> tuple[Tensor, Tensor]:
         """μ and log σ, each (B, A)."""
-        mean, log_std = self.net(observation).chunk(2, dim=-1)
-        return mean, log_std.clamp(*self._bounds)
+        return self._split(self.net(observation))
 
-    def sample(self, observation: Tensor, noise: Tensor) -> PolicySample:
-        """a = tanh(μ + σ ε) and log π(a|s), differentiable in the weights.
+    def noise(self, count: int, generator: torch.Generator) -> Tensor:
+        """ε, standard normal, (count, A)."""
+        return torch.randn(count, self._actions, generator=generator)
 
-        Args:
-            observation: (B, inputs).
-            noise: ε, standard normal, (B, A).
-        """
-        mean, log_std = self(observation)
-        raw = mean + log_std.exp() * noise
+    def decide(self, observation: Tensor, noise: Tensor | None) -> Decision:
+        """a = tanh(u), u = μ + σ ε, and log π(a|s)."""
+        assert noise is not None  # noqa: S101 - it is of `noise`
+        passed = run(self.stack, observation)
+        mean, log_std = self._split(passed.output)
+        raw = torch.addcmul(mean, log_std.exp(), noise)
         # log π(a|s) = Σ_i log N(u_i; μ_i, σ_i²) − log(1 − tanh²(u_i))
         gaussian = -0.5 * noise.square() - log_std - 0.5 * _LOG_2PI
         log_prob = (gaussian - log_tanh_slope(raw)).sum(dim=-1)
-        return PolicySample(raw.tanh(), log_prob)
+        return Decision(passed, log_prob, raw.tanh(), noise)
 
-    def expect(
-        self, observation: Tensor, state: Tensor, critics: Critics, generator: torch.Generator
+    def expect(self, decision: Decision, state: Tensor, critics: Critics) -> Expectation:
+        """From the one action a ~ π(·|s): min_i Q_i(s, a) and −log π(a|s)."""
+        return Expectation(critics(state, decision.action).amin(dim=0), -decision.log_prob)
+
+    def learn(
+        self, decision: Decision, state: Tensor, critics: Critics, temperature: Tensor
     ) -> Expectation:
-        """From one action a ~ π(·|s): min_i Q_i(s, a) and −log π(a|s)."""
-        action, log_prob = self.sample(observation, self._noise(observation, generator))
-        return Expectation(critics(state, action).amin(dim=0), -log_prob)
+        """Write the gradient of L = mean(α log π(a|s) − min_i Q_i(s, a)), a = tanh(μ + σ ε)."""
+        passed, log_prob, action, noise = decision
+        assert action is not None  # noqa: S101 - it is of `decide`
+        assert noise is not None  # noqa: S101
+        assert isinstance(critics, ActionCritics)  # noqa: S101 - ContinuousActions makes both
+        judged = critics.judge(state, action)
+        value, smaller = critics.pick(judged.output, action).min(dim=0)
+        share = 1 / len(value)
+        # ∂L/∂Q_i = −1/B for the smaller of both
+        by_value = torch.zeros_like(judged.output[..., 0]).scatter_(0, smaller[None], -share)
+        # ∂L/∂u = ∂L/∂a (1 − a²) + 2 α a / B, for log π(a|s) has − log(1 − tanh²(u))
+        by_action, weight = critics.action_slope(judged, by_value), temperature * share
+        by_raw = by_action - action * (action * by_action - 2 * weight)
+        # ∂L/∂log σ = ∂L/∂u σ ε − α / B, unless it was clamped
+        _, log_std = self._split(passed.output)
+        by_log_std = by_raw * log_std.exp() * noise - weight
+        clamped = passed.output[:, self._actions :] != log_std
+        learn(self.stack, passed, torch.cat([by_raw, by_log_std.masked_fill_(clamped, 0)], dim=-1))
+        return Expectation(value, -log_prob)
 
     def draw(self, observation: Tensor, generator: torch.Generator) -> Tensor:
         """a ~ π(·|s), (B, A)."""
-        return self.sample(observation, self._noise(observation, generator)).action
+        mean, log_std = self(observation)
+        noise = self.noise(len(observation), generator).to(observation.device)
+        return torch.addcmul(mean, log_std.exp(), noise).tanh()
 
     def best(self, observation: Tensor) -> Tensor:
         """tanh(μ), (B, A)."""
         mean: Tensor = self(observation)[0]
         return mean.tanh()
 
-    def _noise(self, observation: Tensor, generator: torch.Generator) -> Tensor:
-        shape = (len(observation), self._actions)
-        return torch.randn(shape, generator=generator).to(observation.device)
+    def _split(self, output: Tensor) -> tuple[Tensor, Tensor]:
+        mean, log_std = output.chunk(2, dim=-1)
+        return mean, log_std.clamp(*self._bounds)
 
 
 class ActionCritics(Critics):
@@ -103,10 +119,22 @@ class ActionCritics(Critics):
 
     def __init__(self, inputs: int, actions: int, hidden: Sequence[int]) -> None:
         super().__init__([inputs + actions, *hidden, 1])
+        self._actions = actions
 
-    def forward(self, observation: Tensor, action: Tensor) -> Tensor:
+    def pick(self, output: Tensor, action: Tensor) -> Tensor:  # noqa: ARG002 - the only one
         """Q_1(s, a) and Q_2(s, a), (2, B)."""
-        return self._outputs(torch.cat([observation, action], dim=-1)).squeeze(-1)
+        return output.squeeze(-1)
+
+    def action_slope(self, judged: Pass, slope: Tensor) -> Tensor:
+        """∂L/∂a, (B, A), given ∂L/∂Q_i(s, a), (2, B)."""
+        first = back_to_first(self.stack, judged, slope.unsqueeze(-1))
+        return self.first.back(first, slice(-self._actions, None)).sum(dim=0)
+
+    def _inputs(self, observation: Tensor, action: Tensor) -> Tensor:
+        return torch.cat([observation, action], dim=-1)
+
+    def _spread(self, slope: Tensor, action: Tensor) -> Tensor:  # noqa: ARG002 - the only one
+        return slope.unsqueeze(-1)
 
 
 class ContinuousActions:

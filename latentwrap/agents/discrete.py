@@ -14,7 +14,8 @@ from torch.nn import functional as F
 
 from latentwrap.actions import describe
 from latentwrap.agents.config import SACConfig
-from latentwrap.agents.networks import Actor, Critics, Expectation, mlp
+from latentwrap.agents.layers import learn, run
+from latentwrap.agents.networks import Actor, Critics, Decision, Expectation, mlp
 from latentwrap.errors import EnvironmentMismatch
 from latentwrap.types import AnyArray, FloatArray
 
@@ -36,22 +37,29 @@ class CategoricalActor(Actor):
         """log π(a|s) = f_a(s) − log Σ_b exp f_b(s), (B, n)."""
         return F.log_softmax(self.net(observation), dim=-1)
 
-    def expect(
+    def decide(
         self,
         observation: Tensor,
-        state: Tensor,
-        critics: Critics,
-        generator: torch.Generator,  # noqa: ARG002 - a sum has no noise
-    ) -> Expectation:
+        noise: Tensor | None,  # noqa: ARG002 - a sum has no noise
+    ) -> Decision:
+        """log π(·|s)."""
+        passed = run(self.stack, observation)
+        return Decision(passed, F.log_softmax(passed.output, dim=-1))
+
+    def expect(self, decision: Decision, state: Tensor, critics: Critics) -> Expectation:
         """The exact expectations under π(·|s)."""
-        assert isinstance(critics, AllActionCritics)  # noqa: S101 - DiscreteActions makes both
-        log_prob = self(observation)
-        prob = log_prob.exp()
-        # E_π[min_i Q_i(s, a)] = Σ_a π(a|s) min_i Q_i(s, a)
-        value = (prob * critics.all_values(state).amin(dim=0)).sum(dim=-1)
-        # H(π(·|s)) = −Σ_a π(a|s) log π(a|s)
-        entropy = -(prob * log_prob).sum(dim=-1)
-        return Expectation(value, entropy)
+        return _sums(decision.log_prob, _smaller(critics, state))
+
+    def learn(
+        self, decision: Decision, state: Tensor, critics: Critics, temperature: Tensor
+    ) -> Expectation:
+        """Write the gradient of L = mean Σ_a π(a|s) (α log π(a|s) − min_i Q_i(s, a))."""
+        log_prob, smaller = decision.log_prob, _smaller(critics, state)
+        # With c_a = α log π_a − Q_a and J = Σ_a π_a c_a: ∂J/∂f_a = π_a (c_a − J)
+        prob, cost = log_prob.exp(), temperature * log_prob - smaller
+        expected = (prob * cost).sum(dim=-1, keepdim=True)
+        learn(self.stack, decision.passed, prob * (cost - expected) / len(log_prob))
+        return _sums(log_prob, smaller)
 
     def draw(self, observation: Tensor, generator: torch.Generator) -> Tensor:
         """a ~ π(·|s), an index, (B, 1)."""
@@ -80,14 +88,22 @@ class AllActionCritics(Critics):
     def __init__(self, inputs: int, actions: int, hidden: Sequence[int]) -> None:
         super().__init__([inputs, *hidden, actions])
 
+        self._actions = actions
+
     def all_values(self, observation: Tensor) -> Tensor:
         """Q_1(s, ·) and Q_2(s, ·), (2, B, n)."""
-        return self._outputs(observation)
+        return run(self.stack, observation.expand(2, -1, -1)).output
 
-    def forward(self, observation: Tensor, action: Tensor) -> Tensor:
+    def pick(self, output: Tensor, action: Tensor) -> Tensor:
         """Q_1(s, a) and Q_2(s, a), (2, B), of indices a, (B, 1)."""
-        index = action.long().expand(2, -1, -1)
-        return self.all_values(observation).gather(-1, index).squeeze(-1)
+        return output.gather(-1, _both(action)).squeeze(-1)
+
+    def _inputs(self, observation: Tensor, action: Tensor) -> Tensor:  # noqa: ARG002 - of all
+        return observation
+
+    def _spread(self, slope: Tensor, action: Tensor) -> Tensor:
+        zeros = slope.new_zeros(*slope.shape, self._actions)
+        return zeros.scatter_(-1, _both(action), slope.unsqueeze(-1))
 
 
 class DiscreteActions:
@@ -141,3 +157,21 @@ class DiscreteActions:
         index = rows[:, 0].astype(self._space.dtype)
         actions: AnyArray = index + self._space.start
         return actions
+
+
+def _both(action: Tensor) -> Tensor:
+    """Indices for both critics, int64 (2, B, 1)."""
+    return action.long().expand(2, -1, -1)
+
+
+def _smaller(critics: Critics, state: Tensor) -> Tensor:
+    """min_i Q_i(s, ·), (B, n)."""
+    assert isinstance(critics, AllActionCritics)  # noqa: S101 - DiscreteActions makes both
+    return critics.all_values(state).amin(dim=0)
+
+
+def _sums(log_prob: Tensor, values: Tensor) -> Expectation:
+    """The exact expectations, from log π(·|s) and min_i Q_i(s, ·), (B, n)."""
+    prob = log_prob.exp()
+    # E_π[min_i Q_i(s, a)] = Σ_a π(a|s) min_i Q_i(s, a), H(π(·|s)) = −Σ_a π(a|s) log π(a|s)
+    return Expectation((prob * values).sum(dim=-1), -(prob * log_prob).sum(dim=-1))

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from latentwrap.agents.config import SACConfig
+from latentwrap.agents.flat import Adam, FlatParameters
 from latentwrap.agents.kinds import ActionKind
-from latentwrap.agents.networks import Actor, Critics, Expectation, initialize
+from latentwrap.agents.networks import Actor, Critics, Decision, initialize
 from latentwrap.agents.replay import Batch
 from latentwrap.agents.rescaling import Rescaling, rescale_inputs, rescale_moments
-from latentwrap.optimizers import moments, restore_moments, under
+from latentwrap.optimizers import under
 from latentwrap.seeding import torch_generator
 
 
@@ -30,6 +30,13 @@ class Sight(NamedTuple):
         return cls(slice(0, size), slice(0, size))
 
 
+class Decisions(NamedTuple):
+    """What the policy decides in the states of a batch, those that followed and those before."""
+
+    following: Decision
+    current: Decision
+
+
 class Learner:
     """Actor, critics, temperature, and their optimisers, for any kind of action.
 
@@ -41,6 +48,7 @@ class Learner:
         seed: of the initial weights and of the noise.
 
     Attributes:
+        sight: as given.
         noise: the generator of all noise, on the CPU.
     """
 
@@ -54,7 +62,7 @@ class Learner:
         seed: int,
     ) -> None:
         self.device = device
-        self._config, self._sight = config, sight
+        self._config, self.sight = config, sight
         self.noise = torch_generator(seed)
         seen_by_actor, seen_by_critics = (part.stop - part.start for part in sight)
         self.actor = kind.make_actor(seen_by_actor, config)
@@ -68,17 +76,27 @@ class Learner:
         start = math.log(config.initial_temperature)
         self.log_temperature = torch.tensor(start, device=device, requires_grad=True)
         self.target_entropy = kind.target_entropy(config)
+        self._flat = {
+            "actor": FlatParameters(list(self.actor.parameters())),
+            "critics": FlatParameters(list(self.critics.parameters())),
+            "targets": FlatParameters(list(self.targets.parameters())),
+            "temperature": FlatParameters([self.log_temperature]),
+        }
         self._optimizers = {
-            "actor": self._adam(list(self.actor.parameters())),
-            "critics": self._adam(list(self.critics.parameters())),
-            "temperature": self._adam([self.log_temperature]),
+            part: Adam(self._flat[part], config.learning_rate)
+            for part in ("actor", "critics", "temperature")
         }
 
+    @torch.no_grad()
     def update(self, batch: Batch) -> dict[str, Tensor]:
         """One gradient step of each part; returns metrics that are not yet synchronised."""
-        critic_loss, values = self._update_critics(batch)
-        actor_loss, entropy = self._update_actor(batch)
-        temperature_loss = self._update_temperature(entropy)
+        following, current = self.decide(batch)
+        critic_loss, values = self.critic_loss(batch, self.critic_target(batch, following))
+        self._optimizers["critics"].step()
+        actor_loss, entropy = self.actor_loss(batch, current)
+        self._optimizers["actor"].step()
+        temperature_loss = self.temperature_loss(entropy)
+        self._optimizers["temperature"].step()
         self._update_targets()
         return {
             "critic_loss": critic_loss,
@@ -95,26 +113,52 @@ class Learner:
         return self.log_temperature.detach().exp()
 
     @torch.no_grad()
-    def critic_target(self, batch: Batch) -> Tensor:
+    def decide(self, batch: Batch) -> Decisions:
+        """What the policy decides in the states of a batch, both at once."""
+        states = batch.next_observation, batch.observation
+        seen = torch.cat([state[:, self.sight.actor] for state in states])
+        noise = self.actor.noise(len(seen), self.noise)
+        decided = self.actor.decide(seen, None if noise is None else noise.to(self.device))
+        half = len(batch.reward)
+        return Decisions(decided.rows(slice(half)), decided.rows(slice(half, None)))
+
+    @torch.no_grad()
+    def critic_target(self, batch: Batch, following: Decision) -> Tensor:
         """y = r + γ (1 − terminated) (E_π[min_i Q̄_i(s', a')] + α H(π(·|s'))), (B,)."""
-        value, entropy = self._expect(batch.next_observation, self.targets)
+        state = batch.next_observation[:, self.sight.critics]
+        value, entropy = self.actor.expect(following, state, self.targets)
         soft = value + self.temperature * entropy
         return batch.reward + self._config.gamma * (1 - batch.terminated) * soft
 
+    @torch.no_grad()
     def critic_loss(self, batch: Batch, target: Tensor) -> tuple[Tensor, Tensor]:
-        """Σ_i mean (Q_i(s, a) − y)², and the mean Q."""
-        values = self.critics(batch.observation[:, self._sight.critics], batch.action)
-        loss = F.mse_loss(values, target.expand_as(values), reduction="none").mean(dim=1).sum()
-        return loss, values.detach().mean()
+        """Σ_i mean (Q_i(s, a) − y)², and the mean Q; writes the critics' gradient."""
+        judged = self.critics.judge(batch.observation[:, self.sight.critics], batch.action)
+        values = self.critics.pick(judged.output, batch.action)
+        error = values - target
+        # ∂/∂Q_i mean (Q_i − y)² = 2 (Q_i − y) / B
+        self.critics.learn(judged, error * (2 / len(target)), batch.action)
+        return error.square().mean(dim=1).sum(), values.mean()
 
-    def actor_loss(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """−mean (E_π[min_i Q_i(s, a)] + α H(π(·|s))), and the policy's mean entropy."""
-        value, entropy = self._expect(batch.observation, self.critics)
-        return -(value + self.temperature * entropy).mean(), entropy.detach().mean()
+    @torch.no_grad()
+    def actor_loss(self, batch: Batch, current: Decision) -> tuple[Tensor, Tensor]:
+        """−mean (E_π[min_i Q_i(s, a)] + α H(π(·|s))), and the policy's mean entropy.
 
+        Writes the actor's gradient.
+        """
+        alpha, state = self.temperature, batch.observation[:, self.sight.critics]
+        value, entropy = self.actor.learn(current, state, self.critics, alpha)
+        return -(value + alpha * entropy).mean(), entropy.mean()
+
+    @torch.no_grad()
     def temperature_loss(self, entropy: Tensor) -> Tensor:
-        """log α (H(π) − H̄): the temperature falls while the entropy is above its target."""
-        return self.log_temperature * (entropy - self.target_entropy)
+        """log α (H(π) − H̄): the temperature falls while the entropy is above its target.
+
+        Writes the temperature's gradient.
+        """
+        surplus = entropy - self.target_entropy
+        self._flat["temperature"].gradients.copy_(surplus)
+        return self.log_temperature * surplus
 
     def state(self) -> dict[str, Tensor]:
         """Copies of all weights, moments and the state of the noise, by name."""
@@ -123,7 +167,7 @@ class Learner:
         for part, module in self._modules().items():
             tensors |= {f"{part}.{name}": t.clone() for name, t in module.state_dict().items()}
         for part, optimizer in self._optimizers.items():
-            tensors |= {f"adam.{part}.{name}": t for name, t in moments(optimizer).items()}
+            tensors |= {f"adam.{part}.{name}": t for name, t in optimizer.state().items()}
         return tensors
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
@@ -134,7 +178,7 @@ class Learner:
         for part, module in self._modules().items():
             module.load_state_dict(under(f"{part}.", tensors))
         for part, optimizer in self._optimizers.items():
-            restore_moments(optimizer, under(f"adam.{part}.", tensors))
+            optimizer.restore(under(f"adam.{part}.", tensors))
 
     @torch.no_grad()
     def rescale(self, change: Rescaling) -> None:
@@ -146,46 +190,12 @@ class Learner:
         for part, module in self._modules().items():
             rescale_inputs(module.first, change)
             if part in self._optimizers:
-                state = self._optimizers[part].state.get(module.first.weight, {})
-                rescale_moments(module.first, state, change)
+                # The weight of the first layer is the first parameter.
+                rescale_moments(module.first, self._optimizers[part].moments()[0], change)
 
-    def _expect(self, observation: Tensor, critics: Critics) -> Expectation:
-        seen, state = observation[:, self._sight.actor], observation[:, self._sight.critics]
-        return self.actor.expect(seen, state, critics, self.noise)
-
-    def _update_critics(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        loss, values = self.critic_loss(batch, self.critic_target(batch))
-        self._descend("critics", loss)
-        return loss.detach(), values
-
-    def _update_actor(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        # The critics only pass the gradient on; it must not pile up in their weights.
-        self.critics.requires_grad_(requires_grad=False)
-        loss, entropy = self.actor_loss(batch)
-        self._descend("actor", loss)
-        self.critics.requires_grad_(requires_grad=True)
-        return loss.detach(), entropy
-
-    def _update_temperature(self, entropy: Tensor) -> Tensor:
-        loss = self.temperature_loss(entropy)
-        self._descend("temperature", loss)
-        return loss.detach()
-
-    @torch.no_grad()
     def _update_targets(self) -> None:
         # Q̄ ← (1 − τ) Q̄ + τ Q
-        targets: list[Tensor] = list(self.targets.parameters())
-        critics: list[Tensor] = list(self.critics.parameters())
-        torch._foreach_lerp_(targets, critics, self._config.tau)
-
-    def _descend(self, part: str, loss: Tensor) -> None:
-        optimizer = self._optimizers[part]
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-
-    def _adam(self, parameters: list[Any]) -> torch.optim.Adam:
-        return torch.optim.Adam(parameters, lr=self._config.learning_rate, fused=True)
+        self._flat["targets"].values.lerp_(self._flat["critics"].values, self._config.tau)
 
     def _modules(self) -> dict[str, Actor | Critics]:
         return {"actor": self.actor, "critics": self.critics, "targets": self.targets}

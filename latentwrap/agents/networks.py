@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+
+from latentwrap.agents.layers import Dense, Pass, TwinLinear, learn, run
 
 
 class Expectation(NamedTuple):
@@ -25,6 +26,28 @@ class Expectation(NamedTuple):
     entropy: Tensor
 
 
+class Decision(NamedTuple):
+    """What a policy decides in each of some states.
+
+    Attributes:
+        passed: of the actor's layers.
+        log_prob: log π(a|s) of the action drawn, (B,), or of all, (B, n).
+        action: drawn, (B, A); `None` where expectations are sums over all actions.
+        noise: that it was drawn from, (B, A), or `None`.
+    """
+
+    passed: Pass
+    log_prob: Tensor
+    action: Tensor | None = None
+    noise: Tensor | None = None
+
+    def rows(self, some: slice) -> Decision:
+        """What was decided in some of the states."""
+        passed, log_prob, action, noise = self
+        chosen = (None if x is None else x[some] for x in (action, noise))
+        return Decision(passed.rows(some), log_prob[some], *chosen)
+
+
 class Critics(nn.Module):
     """Two Q functions of the same shape, computed as one batched product.
 
@@ -38,22 +61,37 @@ class Critics(nn.Module):
 
     def forward(self, observation: Tensor, action: Tensor) -> Tensor:
         """Q_1(s, a) and Q_2(s, a), (2, B), of observations (B, d) and stored actions (B, A)."""
+        return self.pick(self.judge(observation, action).output, action)
+
+    def judge(self, observation: Tensor, action: Tensor) -> Pass:
+        """A pass through both, whose output holds the values, (2, B, out)."""
+        return run(self.stack, self._inputs(observation, action).expand(2, -1, -1))
+
+    def pick(self, output: Tensor, action: Tensor) -> Tensor:
+        """The values of the actions, (2, B)."""
         raise NotImplementedError
+
+    def learn(self, judged: Pass, slope: Tensor, action: Tensor) -> None:
+        """Write the gradient, given ∂L/∂Q_i(s, a), (2, B)."""
+        learn(self.stack, judged, self._spread(slope, action))
+
+    @property
+    def stack(self) -> list[TwinLinear]:
+        """The layers, from the inputs on."""
+        return cast(list[TwinLinear], list(self.layers))
 
     @property
     def first(self) -> TwinLinear:
         """The layer that takes the inputs."""
-        layer: Any = self.layers[0]
-        return cast(TwinLinear, layer)
+        return self.stack[0]
 
-    def _outputs(self, x: Tensor) -> Tensor:
-        """Inputs (B, in) to the outputs of both, (2, B, out)."""
-        x = x.expand(2, -1, -1)
-        *hidden, last = self.layers
-        for layer in hidden:
-            x = F.relu(layer(x))
-        outputs: Tensor = last(x)
-        return outputs
+    def _inputs(self, observation: Tensor, action: Tensor) -> Tensor:
+        """What the first layer takes, (B, in)."""
+        raise NotImplementedError
+
+    def _spread(self, slope: Tensor, action: Tensor) -> Tensor:
+        """∂L/∂(output), (2, B, out), given that of what `pick` takes from it."""
+        raise NotImplementedError
 
 
 class Actor(nn.Module):
@@ -62,20 +100,41 @@ class Actor(nn.Module):
     net: nn.Sequential
 
     @property
-    def first(self) -> nn.Linear:
-        """The layer that takes the inputs."""
-        return cast(nn.Linear, self.net[0])
+    def stack(self) -> list[Dense]:
+        """The layers, from the inputs on."""
+        return [layer for layer in self.net if isinstance(layer, Dense)]
 
-    def expect(
-        self, observation: Tensor, state: Tensor, critics: Critics, generator: torch.Generator
-    ) -> Expectation:
-        """The value that critics give to this policy, and its entropy; differentiable.
+    @property
+    def first(self) -> Dense:
+        """The layer that takes the inputs."""
+        return self.stack[0]
+
+    def noise(self, count: int, generator: torch.Generator) -> Tensor | None:  # noqa: ARG002
+        """What `decide` draws actions from; `None` where expectations are sums."""
+        return None
+
+    def decide(self, observation: Tensor, noise: Tensor | None) -> Decision:
+        """What the policy makes of observations (B, d), by noise of `noise`."""
+        raise NotImplementedError
+
+    def expect(self, decision: Decision, state: Tensor, critics: Critics) -> Expectation:
+        """The value that critics give to the policy, and its entropy.
 
         Args:
-            observation: what the policy sees, (B, d).
-            state: what the critics see, (B, k).
+            decision: what it decided.
+            state: what the critics see there, (B, k).
             critics: of the same kind of action.
-            generator: of the noise, where noise is needed.
+        """
+        raise NotImplementedError
+
+    def learn(
+        self, decision: Decision, state: Tensor, critics: Critics, temperature: Tensor
+    ) -> Expectation:
+        """Write the gradient of L = −mean(value + α entropy).
+
+        Args:
+            decision, state, critics: as of `expect`.
+            temperature: α, a scalar.
         """
         raise NotImplementedError
 
@@ -88,33 +147,20 @@ class Actor(nn.Module):
         raise NotImplementedError
 
 
-class TwinLinear(nn.Module):
-    """Two linear layers side by side: (2, B, in) to (2, B, out)."""
-
-    def __init__(self, fan_in: int, fan_out: int) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.empty(2, fan_in, fan_out))
-        self.bias = nn.Parameter(torch.empty(2, 1, fan_out))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """x_i W_i + b_i for both i."""
-        return torch.baddbmm(self.bias, x, self.weight)
-
-
 def mlp(inputs: int, outputs: int, hidden: Sequence[int]) -> nn.Sequential:
     """Linear layers with ReLU between them."""
     layers: list[nn.Module] = []
     for size in hidden:
-        layers += [nn.Linear(inputs, size), nn.ReLU()]
+        layers += [Dense(inputs, size), nn.ReLU()]
         inputs = size
-    return nn.Sequential(*layers, nn.Linear(inputs, outputs))
+    return nn.Sequential(*layers, Dense(inputs, outputs))
 
 
 @torch.no_grad()
 def initialize(module: nn.Module, generator: torch.Generator) -> None:
     """torch's default for linear layers, U(±1/√fan_in), but from a given generator."""
     for layer in module.modules():
-        if isinstance(layer, nn.Linear):
+        if isinstance(layer, Dense):
             bound = layer.in_features**-0.5
         elif isinstance(layer, TwinLinear):
             bound = layer.weight.shape[1] ** -0.5

@@ -76,7 +76,8 @@ class Replay:
     def sample(self, size: int, device: torch.device) -> Batch:
         """A random batch of at least one stored transition."""
         rows = torch.from_numpy(self._generator.integers(self._filled, size=size))
-        return Batch(*(column[rows].to(device, non_blocking=True) for column in self._columns))
+        drawn = (column.index_select(0, rows) for column in self._columns)
+        return Batch(*(column.to(device, non_blocking=True) for column in drawn))
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Stored transitions by column, and the counters as a JSON document."""

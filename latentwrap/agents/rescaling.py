@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from latentwrap.agents.networks import TwinLinear
+from latentwrap.agents.layers import Dense, Layer
 from latentwrap.models import LatentNormalizer
 from latentwrap.models.normalizer import STD_FLOOR
 
@@ -39,7 +39,7 @@ class Rescaling:
 
 
 @torch.no_grad()
-def rescale_inputs(layer: nn.Linear | TwinLinear, change: Rescaling) -> None:
+def rescale_inputs(layer: Layer, change: Rescaling) -> None:
     """Let a layer give for x' what it gave for x: W x + b = (W factor) x' + (b + W shift)."""
     weight = _by_input(layer, layer.weight)
     some = weight[..., : len(change.factor)]
@@ -50,9 +50,7 @@ def rescale_inputs(layer: nn.Linear | TwinLinear, change: Rescaling) -> None:
 
 
 @torch.no_grad()
-def rescale_moments(
-    layer: nn.Linear | TwinLinear, state: MutableMapping[str, Any], change: Rescaling
-) -> None:
+def rescale_moments(layer: Layer, state: MutableMapping[str, Any], change: Rescaling) -> None:
     """Scale Adam's moments of a layer's weight with its gradient, which is 1 / factor as large."""
     for name, power in (("exp_avg", 1), ("exp_avg_sq", 2)):
         if name in state:
@@ -60,6 +58,6 @@ def rescale_moments(
             some.div_(change.factor.to(some) ** power)
 
 
-def _by_input(layer: nn.Linear | TwinLinear, weight: Tensor) -> Tensor:
+def _by_input(layer: Layer, weight: Tensor) -> Tensor:
     """A view of a weight whose last axis is the input."""
-    return weight if isinstance(layer, nn.Linear) else weight.transpose(1, 2)
+    return weight if isinstance(layer, Dense) else weight.transpose(1, 2)

@@ -15,6 +15,7 @@ from torch.distributions import Categorical
 
 from latentwrap.agents.config import SACConfig
 from latentwrap.agents.discrete import AllActionCritics, CategoricalActor, DiscreteActions
+from latentwrap.agents.flat import FlatParameters
 from latentwrap.agents.learner import Learner, Sight
 from latentwrap.agents.networks import initialize
 from latentwrap.agents.replay import Batch
@@ -68,7 +69,7 @@ def test_an_expectation_by_hand() -> None:
     nn.init.zeros_(actor.net[0].weight)
     actor.net[0].bias.data = torch.tensor([0.0, math.log(3)])  # π = 1/4, 3/4
     seen, state = torch.randn(4, STATES), torch.randn(4, 2)
-    value, entropy = actor.expect(seen, state, Fixed([[1.0, 3.0], [4.0, 2.0]]), generator(0))
+    value, entropy = actor.expect(actor.decide(seen, None), state, Fixed([[1.0, 3.0], [4.0, 2.0]]))
     # The smaller of both critics, action by action: 1 and 2.
     torch.testing.assert_close(value, torch.full((4,), 0.25 * 1 + 0.75 * 2))
     expected = -(0.25 * math.log(0.25) + 0.75 * math.log(0.75))
@@ -82,7 +83,7 @@ def test_probabilities_and_entropy_are_those_of_a_categorical(seed: int) -> None
     torch.testing.assert_close(actor(observation).exp(), peer.probs)
     critics = AllActionCritics(STATES, ACTIONS, (8,))
     initialize(critics, generator(seed))
-    value, entropy = actor.expect(observation, observation, critics, generator(0))
+    value, entropy = actor.expect(actor.decide(observation, None), observation, critics)
     torch.testing.assert_close(entropy, peer.entropy())
     smaller = critics.all_values(observation).min(0).values
     torch.testing.assert_close(value, (peer.probs * smaller).sum(1))
@@ -91,12 +92,12 @@ def test_probabilities_and_entropy_are_those_of_a_categorical(seed: int) -> None
 def test_a_certain_policy_has_no_entropy_and_finite_gradients() -> None:
     actor = make_actor()
     actor.net[-1].bias.data = torch.tensor([1e4, 0.0, -1e4])
-    value, entropy = actor.expect(
-        torch.zeros(2, STATES), torch.zeros(2, STATES), Fixed([[1.0, 2, 3]] * 2), generator(0)
-    )
+    FlatParameters(list(actor.parameters()))
+    with torch.no_grad():
+        decision, state = actor.decide(torch.zeros(2, STATES), None), torch.zeros(2, STATES)
+        value, entropy = actor.learn(decision, state, Fixed([[1.0, 2, 3]] * 2), torch.tensor(0.5))
     torch.testing.assert_close(entropy, torch.zeros(2))
     torch.testing.assert_close(value, torch.ones(2))
-    (value + entropy).sum().backward()
     assert all(torch.isfinite(p.grad).all() for p in actor.parameters())
 
 
@@ -123,6 +124,13 @@ def test_the_value_of_an_action_is_its_column_among_all() -> None:
         torch.testing.assert_close(values, x[torch.arange(6), action[:, 0].long()])
 
 
+def compare_gradients(loss: Tensor, network: nn.Module) -> None:
+    """Of autograd, with those that the learner wrote."""
+    parameters = list(network.parameters())
+    for ours, theirs in zip(parameters, torch.autograd.grad(loss, parameters), strict=True):
+        torch.testing.assert_close(ours.grad, theirs)
+
+
 def test_losses_are_those_of_the_paper() -> None:
     learner, batch = make_learner(initial_temperature=0.7), make_batch()
     with torch.no_grad():
@@ -130,18 +138,22 @@ def test_losses_are_those_of_the_paper() -> None:
         smaller = learner.targets.all_values(batch.next_observation).min(0).values
         soft = (policy.probs * (smaller - 0.7 * policy.probs.log())).sum(1)
         target = batch.reward + 0.99 * (1 - batch.terminated) * soft
-    torch.testing.assert_close(learner.critic_target(batch), target, rtol=1e-4, atol=1e-4)
+    following, current = learner.decide(batch)
+    found = learner.critic_target(batch, following)
+    torch.testing.assert_close(found, target, rtol=1e-4, atol=1e-4)
 
     chosen = batch.action.long().expand(2, -1, -1)
     values = learner.critics.all_values(batch.observation).gather(2, chosen)[..., 0]
     expected = (values - target).square().mean(1).sum()
     torch.testing.assert_close(learner.critic_loss(batch, target)[0], expected)
+    compare_gradients(expected, learner.critics)
 
     policy = Categorical(logits=learner.actor.net(batch.observation))
     smaller = learner.critics.all_values(batch.observation).min(0).values
     expected = (policy.probs * (0.7 * policy.probs.log() - smaller)).sum(1).mean()
-    loss, entropy = learner.actor_loss(batch)
+    loss, entropy = learner.actor_loss(batch, current)
     torch.testing.assert_close(loss, expected)
+    compare_gradients(expected, learner.actor)
     torch.testing.assert_close(entropy, policy.entropy().mean())
 
     surplus = policy.probs * (policy.probs.log() + learner.target_entropy)
@@ -151,7 +163,7 @@ def test_losses_are_those_of_the_paper() -> None:
 
 def test_the_actors_gradient_is_the_closed_form() -> None:
     learner, batch = make_learner(initial_temperature=0.7, hidden=()), make_batch()
-    learner.actor_loss(batch)[0].backward()
+    learner.actor_loss(batch, learner.decide(batch).current)
     with torch.no_grad():
         probs = learner.actor(batch.observation).exp()
         smaller = learner.critics.all_values(batch.observation).min(0).values
@@ -204,7 +216,7 @@ def test_it_finds_values_policy_and_temperature_of_a_known_optimum() -> None:
     )
     for rate, updates in ((0.02, 500), (0.005, 300), (0.001, 100)):  # Adam calms down
         for optimizer in learner._optimizers.values():
-            optimizer.param_groups[0]["lr"] = rate
+            optimizer.learning_rate = rate
         for _ in range(updates):
             learner.update(batch)
     with torch.no_grad():

@@ -12,6 +12,8 @@ from gymnasium import spaces
 from stable_baselines3 import SAC as SB3SAC
 from stable_baselines3.common.utils import polyak_update
 from torch import Tensor
+from torch.distributions import Normal
+from torch.distributions.transforms import TanhTransform
 
 from latentwrap.agents.config import SACConfig
 from latentwrap.agents.continuous import ContinuousActions
@@ -27,11 +29,12 @@ def make_learner(*, actions: int = ACTIONS, seed: int = 0, **options: object) ->
     return Learner(kind, Sight.of_all(OBSERVATIONS), config, device=torch.device("cpu"), seed=seed)
 
 
-def next_noise(learner: Learner) -> Tensor:
-    """The noise of the learner's next draw; it stays the next one."""
+def next_noise(learner: Learner) -> tuple[Tensor, Tensor]:
+    """The noise of the learner's next decisions; it stays the next one."""
     twin = torch.Generator()
     twin.set_state(learner.noise.get_state())
-    return torch.randn(COUNT, ACTIONS, generator=twin)
+    following, current = torch.randn(2 * COUNT, ACTIONS, generator=twin).chunk(2)
+    return following, current
 
 
 def make_batch() -> Batch:
@@ -83,13 +86,14 @@ def peer_sample(peer: SB3SAC, observation: Tensor, noise: Tensor) -> tuple[Tenso
 def test_losses_are_those_of_stable_baselines3(peer: SB3SAC) -> None:
     learner, batch = make_learner(initial_temperature=0.7), make_batch()
     copy_into_peer(learner, peer)
-    noise = next_noise(learner)
+    next_step, this_step = next_noise(learner)
+    following, current = learner.decide(batch)
     with torch.no_grad():
-        action, log_prob = peer_sample(peer, batch.next_observation, noise)
+        action, log_prob = peer_sample(peer, batch.next_observation, next_step)
         values = torch.cat(peer.critic_target(batch.next_observation, action), 1)
         soft = values.min(1).values - 0.7 * log_prob
         target = batch.reward + (1 - batch.terminated) * 0.99 * soft
-    ours = learner.critic_target(batch)
+    ours = learner.critic_target(batch, following)
     torch.testing.assert_close(ours, target, rtol=1e-4, atol=1e-4)
 
     q = peer.critic(batch.observation, batch.action)
@@ -97,9 +101,9 @@ def test_losses_are_those_of_stable_baselines3(peer: SB3SAC) -> None:
     expected = sum(torch.nn.functional.mse_loss(values, target[:, None]) for values in q)
     torch.testing.assert_close(learner.critic_loss(batch, ours)[0], expected, rtol=1e-4, atol=1e-5)
 
-    action, log_prob = peer_sample(peer, batch.observation, next_noise(learner))
+    action, log_prob = peer_sample(peer, batch.observation, this_step)
     values = torch.cat(peer.critic(batch.observation, action), 1).min(1).values
-    loss, entropy = learner.actor_loss(batch)
+    loss, entropy = learner.actor_loss(batch, current)
     torch.testing.assert_close(loss, (0.7 * log_prob - values).mean(), rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(entropy, -log_prob.mean(), rtol=1e-4, atol=1e-5)
 
@@ -134,13 +138,63 @@ def test_an_update_moves_everything_and_leaves_critics_trainable() -> None:
     assert all(torch.isfinite(value) for value in metrics.values())
 
 
-def test_the_actors_gradient_does_not_reach_the_critics() -> None:
-    learner, batch = make_learner(), make_batch()
-    learner.update(batch)
-    critic_gradients = [p.grad.clone() for p in learner.critics.parameters()]
-    learner._update_actor(batch)
-    for gradient, parameter in zip(critic_gradients, learner.critics.parameters(), strict=True):
-        torch.testing.assert_close(parameter.grad, gradient, rtol=0, atol=0)
+@pytest.mark.parametrize("hidden", [(), (16,), (32, 24, 16)])
+@pytest.mark.parametrize("bounds", [(-20.0, 2.0), (-0.2, 0.1)])  # the latter clamps most
+@pytest.mark.parametrize("actions", [1, 3])
+def test_gradients_are_those_of_autograd(
+    hidden: tuple[int, ...], bounds: tuple[float, float], actions: int
+) -> None:
+    low, high = bounds
+    learner = make_learner(
+        actions=actions, hidden=hidden, log_std_min=low, log_std_max=high, initial_temperature=0.7
+    )
+    batch = make_batch()._replace(action=torch.rand(COUNT, actions) * 2 - 1)
+    _, current = learner.decide(batch)
+    target = torch.randn(COUNT)
+
+    found = learner.critic_loss(batch, target)[0]
+    critics = list(learner.critics.parameters())
+    values = learner.critics(batch.observation, batch.action)
+    loss = (values - target).square().mean(dim=1).sum()
+    torch.testing.assert_close(found, loss)
+    compare_gradients(loss, critics)
+
+    found, entropy = learner.actor_loss(batch, current)
+    mean, log_std = learner.actor(batch.observation)
+    normal = Normal(mean, log_std.exp())
+    raw = mean + log_std.exp() * current.noise
+    squash = TanhTransform()
+    action = squash(raw)
+    log_prob = (normal.log_prob(raw) - squash.log_abs_det_jacobian(raw, action)).sum(dim=1)
+    loss = (0.7 * log_prob - learner.critics(batch.observation, action).amin(dim=0)).mean()
+    torch.testing.assert_close(found, loss)
+    compare_gradients(loss, list(learner.actor.parameters()))
+
+    before = [p.grad.clone() for p in critics]
+    learner.actor_loss(batch, current)
+    for gradient, parameter in zip(before, critics, strict=True):
+        assert torch.equal(parameter.grad, gradient), "the actor's gradient reached the critics"
+    learner.temperature_loss(entropy)
+    torch.testing.assert_close(learner.log_temperature.grad, entropy - learner.target_entropy)
+
+
+def compare_gradients(loss: Tensor, parameters: list[Tensor]) -> None:
+    expected = torch.autograd.grad(loss, parameters)
+    for parameter, gradient in zip(parameters, expected, strict=True):
+        torch.testing.assert_close(parameter.grad, gradient, rtol=1e-4, atol=1e-6)
+
+
+def test_steps_are_those_of_torchs_adam() -> None:
+    learner, batch = make_learner(learning_rate=0.01), make_batch()
+    copies = [p.detach().clone().requires_grad_() for p in learner.critics.parameters()]
+    peer = torch.optim.Adam(copies, lr=0.01)
+    for _ in range(5):
+        learner.update(batch)  # which leaves the gradient of its step
+        for copied, parameter in zip(copies, learner.critics.parameters(), strict=True):
+            copied.grad = parameter.grad.clone()
+        peer.step()
+        for copied, parameter in zip(copies, learner.critics.parameters(), strict=True):
+            torch.testing.assert_close(parameter, copied)
 
 
 @pytest.mark.parametrize(("target", "sign"), [(5.0, 1), (-5.0, -1)])

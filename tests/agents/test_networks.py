@@ -24,11 +24,11 @@ def make_actor(seed: int = 0) -> GaussianActor:
 def test_log_prob_is_that_of_the_tanh_of_a_gaussian(seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     actor, observation = make_actor(seed), torch.randn(5, 4, generator=generator)
-    sample = actor.sample(observation, torch.randn(5, 3, generator=generator))
+    decided = actor.decide(observation, torch.randn(5, 3, generator=generator))
     mean, log_std = actor(observation)
     tanh = TransformedDistribution(Normal(mean, log_std.exp()), TanhTransform(cache_size=0))
-    expected = Independent(tanh, 1).log_prob(sample.action)
-    torch.testing.assert_close(sample.log_prob, expected, rtol=1e-3, atol=1e-3)
+    expected = Independent(tanh, 1).log_prob(decided.action)
+    torch.testing.assert_close(decided.log_prob, expected, rtol=1e-3, atol=1e-3)
 
 
 def test_the_slope_of_tanh_is_exact_where_the_plain_formula_is_not() -> None:
@@ -43,7 +43,7 @@ def test_the_slope_of_tanh_is_exact_where_the_plain_formula_is_not() -> None:
 
 def test_samples_are_in_bounds_and_the_mean_action_is_tanh_of_the_mean() -> None:
     actor, observation = make_actor(), 100 * torch.randn(50, 4)
-    assert actor.sample(observation, torch.randn(50, 3)).action.abs().max() <= 1
+    assert actor.decide(observation, torch.randn(50, 3)).action.abs().max() <= 1
     torch.testing.assert_close(actor.best(observation), actor(observation)[0].tanh())
 
 

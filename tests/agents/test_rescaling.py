@@ -217,6 +217,9 @@ class ByHand:
 
     def __init__(self, learner: Learner, space: Any) -> None:
         self.learner, self.space = learner, space
+        twin = torch.Generator()
+        twin.set_state(learner.noise.get_state())
+        self.noise = iter(torch.randn(2 * COUNT, 2, generator=twin).chunk(2))
 
     def expect(self, observation: Tensor, critics: Any) -> tuple[Tensor, Tensor]:
         seen, state = observation[:, 3:8], observation[:, :4]
@@ -225,9 +228,7 @@ class ByHand:
             policy = Categorical(logits=outputs)
             values = q_by_hand(critics, state, None).amin(0)
             return (policy.probs * values).sum(1), policy.entropy()
-        twin = torch.Generator()
-        twin.set_state(self.learner.noise.get_state())
-        noise = torch.randn(COUNT, 2, generator=twin)
+        noise = next(self.noise)
         mean, log_std = outputs.chunk(2, dim=1)
         policy = TransformedDistribution(Normal(mean, log_std.exp()), TanhTransform(cache_size=1))
         action = (mean + log_std.exp() * noise).tanh()
@@ -244,7 +245,8 @@ def test_losses_are_those_of_the_two_parts_by_hand(space: Any) -> None:
     with torch.no_grad():
         value, entropy = by_hand.expect(batch.next_observation, learner.targets)
         target = batch.reward + 0.99 * (1 - batch.terminated) * (value + alpha * entropy)
-    found = learner.critic_target(batch)
+    following, current = learner.decide(batch)
+    found = learner.critic_target(batch, following)
     torch.testing.assert_close(found, target, rtol=1e-4, atol=1e-5)
 
     state = batch.observation[:, :4]
@@ -259,7 +261,7 @@ def test_losses_are_those_of_the_two_parts_by_hand(space: Any) -> None:
     torch.testing.assert_close(mean, q.mean(), rtol=1e-4, atol=1e-5)
 
     value, entropy = by_hand.expect(batch.observation, learner.critics)
-    loss, mean = learner.actor_loss(batch)
+    loss, mean = learner.actor_loss(batch, current)
     torch.testing.assert_close(loss, -(value + alpha * entropy).mean(), rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(mean, entropy.mean(), rtol=1e-4, atol=1e-5)
 
@@ -280,7 +282,8 @@ def test_columns_that_a_part_does_not_see_do_not_matter_to_it(space: Any) -> Non
 
     def entropy_of(observation: Tensor) -> Tensor:
         learner.noise.manual_seed(1)
-        return learner.actor_loss(batch._replace(observation=observation))[1]
+        seen = batch._replace(observation=observation)
+        return learner.actor_loss(seen, learner.decide(seen).current)[1]
 
     same = entropy_of(batch.observation)
     assert torch.equal(entropy_of(actors), same)
