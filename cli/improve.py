@@ -14,6 +14,7 @@ from latentwrap.cli.common import (
     Verb,
     device_option,
     output_option,
+    overlap_option,
     parse_settings,
     run_options,
     seed_option,
@@ -83,6 +84,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Environments side by side.",
 )
+@overlap_option
 @settings_options
 @seed_option
 @device_option
@@ -104,6 +106,7 @@ def command(
     patience: int,
     evaluation_episodes: int,
     num_envs: int,
+    overlap: bool,
     config: Path | None,
     settings: tuple[str, ...],
     seed: int,
@@ -136,6 +139,7 @@ def command(
             model_options=of_model,
             agent_options=of_agent,
             num_envs=num_envs,
+            overlap=overlap,
             seed=seed,
             device=device,
         ),

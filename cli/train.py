@@ -15,6 +15,7 @@ from latentwrap.cli.common import (
     device_option,
     making_options,
     output_option,
+    overlap_option,
     parse_making,
     parse_settings,
     run_options,
@@ -85,6 +86,7 @@ _OF_MODEL = "model."
     show_default=True,
     help="With --joint: environments side by side.",
 )
+@overlap_option
 @making_options
 @settings_options
 @seed_option
@@ -105,6 +107,7 @@ def command(
     evaluate_every: int,
     evaluation_episodes: int,
     final_episodes: int,
+    overlap: bool,
     config: Path | None,
     settings: tuple[str, ...],
     seed: int,
@@ -154,6 +157,7 @@ def command(
                 agent_options=of_agent,
                 making={} if model is not None else making,
                 num_envs=of_joint["num_envs"],
+                overlap=overlap,
                 seed=seed,
                 device=device,
             ),
@@ -185,6 +189,7 @@ def command(
             evaluate_every=evaluate_every,
             evaluation_episodes=evaluation_episodes,
             final_episodes=final_episodes,
+            overlap=overlap,
             **common,
         )
     _tell(report, result)

@@ -15,7 +15,9 @@ from latentwrap.errors import DatasetError
 
 
 @contextmanager
-def running(make: FrameEnvMaker, count: int, name: str) -> Iterator[VectorEnv[Any, Any, Any]]:
+def running(
+    make: FrameEnvMaker, count: int, name: str, *, apart: bool = False
+) -> Iterator[VectorEnv[Any, Any, Any]]:
     """`count` environments under Gymnasium's NEXT_STEP autoreset, closed after the block.
 
     One runs in this process, more run in a spawned process each: a fork would copy threads and
@@ -26,6 +28,7 @@ def running(make: FrameEnvMaker, count: int, name: str) -> Iterator[VectorEnv[An
         make: makes one.
         count: how many.
         name: of the environment, for messages.
+        apart: let one alone run in a process of its own too.
 
     Raises:
         DatasetError: a process ended without a word.
@@ -34,11 +37,11 @@ def running(make: FrameEnvMaker, count: int, name: str) -> Iterator[VectorEnv[An
     envs = None
     try:
         with environment_errors(name):
-            envs = _make_vector(make, count)
+            envs = _make_vector(make, count, apart=apart or count > 1)
         yield envs
     except BaseException as error:
         _terminate(envs)
-        if count > 1 and isinstance(error, EOFError | ConnectionError):
+        if isinstance(envs, AsyncVectorEnv) and isinstance(error, EOFError | ConnectionError):
             raise DatasetError(
                 "The process of an environment ended unexpectedly (killed, out of memory, or a "
                 "script without if __name__ == '__main__'): see its own output, and pass --resume "
@@ -65,12 +68,12 @@ def _next_step() -> dict[str, Any]:
     return {} if mode is None else {"autoreset_mode": mode.NEXT_STEP}
 
 
-def _make_vector(make: FrameEnvMaker, count: int) -> VectorEnv[Any, Any, Any]:
+def _make_vector(make: FrameEnvMaker, count: int, *, apart: bool) -> VectorEnv[Any, Any, Any]:
     envs: VectorEnv[Any, Any, Any]
-    if count == 1:
-        envs = SyncVectorEnv([make], **_next_step())
-    else:
+    if apart:
         envs = AsyncVectorEnv([make] * count, context="spawn", **_next_step())
+    else:
+        envs = SyncVectorEnv([make], **_next_step())
     envs.spec = make.spec  # as gymnasium.make_vec does
     return envs
 

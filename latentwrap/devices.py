@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -18,6 +20,20 @@ def _one_thread() -> None:
 # The threads of OpenMP do not survive a fork: a forked worker would wait for them for ever.
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_one_thread)
+
+
+@contextmanager
+def threads_beside(others: int) -> Iterator[None]:
+    """Leave a core to each of so many busy processes.
+
+    Two threads that wait for each other on one core take longer than one alone.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(max(1, before - others))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def resolve_device(name: str) -> torch.device:

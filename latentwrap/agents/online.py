@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from torch import Tensor
@@ -24,8 +25,37 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 
+class Source(Protocol):
+    """What an agent acts in: a `Stepper`, or what follows one with a model.
+
+    Attributes:
+        acting: where an action is taken next, bool (num,).
+        overlaps: whether the environments step between `send` and `receive`.
+    """
+
+    @property
+    def acting(self) -> BoolArray:
+        """Where an action is taken next."""
+
+    @property
+    def overlaps(self) -> bool:
+        """Whether the environments step meanwhile."""
+
+    def send(self, actions: AnyArray) -> None:
+        """Let every environment take an action."""
+
+    def receive(self) -> list[Played]:
+        """What came of it."""
+
+    def restart(self) -> None:
+        """Reset what has ended, where nobody else does."""
+
+
 class OnlineAgent(ABC):
     """An agent that learns from what it does.
+
+    Where environments step in processes of their own, it learns from the transitions before while
+    they take the next action, which is therefore chosen by the policy of one update earlier.
 
     Attributes:
         config: hyperparameters.
@@ -101,7 +131,49 @@ class OnlineAgent(ABC):
     def _interact(
         self, goal: int, callbacks: Callbacks, interrupt: InterruptFlag, *, show: bool
     ) -> None:
+        """Begin, and `_play` until the goal."""
+
+    @abstractmethod
+    def _keep(self, played: Played, row: FloatArray) -> None:
+        """Keep a transition and its action as the replay stores it."""
+
+    @abstractmethod
+    def _learn_after(
+        self, step: int, callbacks: Callbacks, interrupt: InterruptFlag, *, show: bool
+    ) -> None:
+        """The updates that are due after so many environment steps."""
+
+    def _play(
+        self,
+        source: Source,
+        see: Callable[[IntArray], Tensor],
+        goal: int,
+        callbacks: Callbacks,
+        interrupt: InterruptFlag,
+        *,
+        show: bool,
+    ) -> None:
         """Act, keep, update, until the goal."""
+        wanted, owed = True, deque[int]()
+
+        def learn() -> None:
+            while owed:
+                self._learn_after(owed.popleft(), callbacks, interrupt, show=show)
+
+        while wanted and self.num_timesteps < goal and not interrupt.raised:
+            rows = self._explore(source.acting, see)
+            source.send(self._kind.to_actions(rows))
+            if source.overlaps:
+                learn()
+            for played in source.receive():
+                self._keep(played, rows[played.number])
+                self.num_timesteps += 1
+                owed.append(self.num_timesteps)
+                if not source.overlaps:
+                    learn()
+                wanted &= self._tell(callbacks, played)
+            source.restart()
+        learn()
 
     def _explore(self, acting: BoolArray, see: Callable[[IntArray], Tensor]) -> FloatArray:
         """Actions as the replay stores them: random at first, then from the policy.

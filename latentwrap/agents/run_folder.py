@@ -19,6 +19,7 @@ from latentwrap.files import refuse_existing, written_whole
 from latentwrap.models import LatentModel, load_model
 from latentwrap.wrappers import LatentObservation
 from latentwrap.wrappers.history import HistoryObservation
+from latentwrap.wrappers.workers import Environment
 
 _FORMAT = "latentwrap-run"
 
@@ -203,7 +204,7 @@ class AgentRun:
         """What the agent does in `env`; arguments as of `load_agent`."""
         return Policy.load(self.best_path if best else self.agent_path, env, device=device)
 
-    def load_agent(self, env: LatentObservation, *, best: bool = False, device: str = "cpu") -> SAC:
+    def load_agent(self, env: Environment, *, best: bool = False, device: str = "cpu") -> SAC:
         """The agent, ready to act in `env` or to learn on.
 
         Args:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import closing
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,12 +18,16 @@ from latentwrap.agents.online import OnlineAgent
 from latentwrap.agents.run_folder import AgentRun, RunCard, refuse_folder, whereabouts
 from latentwrap.agents.sac import SAC
 from latentwrap.datasets import Dataset
+from latentwrap.datasets.workers import running
+from latentwrap.devices import threads_beside
 from latentwrap.envs.making import make_env
 from latentwrap.errors import CheckpointError
 from latentwrap.files import remove
 from latentwrap.identity import refuse_changes
 from latentwrap.seeding import child_seeds
-from latentwrap.wrappers import LatentObservation
+from latentwrap.wrappers import LatentObservation, VectorLatentObservation
+from latentwrap.wrappers.frame_envs import frame_maker
+from latentwrap.wrappers.workers import Environment
 
 FINAL_SEED = 10_000
 """The last evaluation of a run of seed s starts its episodes from s + 10,000 on: `latentwrap play
@@ -82,6 +86,7 @@ def train_agent(
     evaluate_every: int = 5000,
     evaluation_episodes: int = 5,
     final_episodes: int = 20,
+    overlap: bool = False,
     resume: bool = False,
     force: bool = False,
     show_progress: bool = False,
@@ -99,6 +104,7 @@ def train_agent(
         device: `auto`, `cpu` or `cuda`.
         evaluate_every: steps between evaluations on other seeds, and between saves.
         evaluation_episodes, final_episodes: episodes of those and of the last evaluation.
+        overlap: step the environment in a process of its own while the agent learns.
         resume: go on with the agent in the folder, with the same arguments but for `steps`.
         force: replace the run in the folder.
         show_progress: draw a progress bar on standard error.
@@ -112,16 +118,16 @@ def train_agent(
         refuse_folder(run, [model, *([] if prior is None else prior.paths)], force=force)
     config = SACConfig.parse(options or {})
     with (
-        closing(_latent_env(env_id, model, device)) as env,
-        closing(_latent_env(env_id, model, device)) as watched,
+        closing(LatentObservation(make_env(env_id), model, device=device)) as watched,
+        _acting(env_id, watched, apart=overlap) as env,
     ):
-        card = _card(env_id, env, seed, config)
+        card = _card(env_id, watched, seed, config)
         if prior is not None:
             card = replace(card, data=whereabouts(data), data_fingerprint=prior.fingerprint())
         if resume:
             agent = _resumed(run, card, env, device)
         else:
-            agent = _begun(env, card, config, prior, device=device, show=show_progress)
+            agent = _begun(env, watched, card, config, prior, device=device, show=show_progress)
             remove(run.folder)
             run.write_card(card)
         watching = Watching(evaluate_every, evaluation_episodes, final_episodes)
@@ -199,7 +205,8 @@ def evaluate_random(env_id: str, episodes: int, *, seed: int) -> EvaluationResul
 
 
 def _begun(
-    env: LatentObservation,
+    env: Environment,
+    watched: LatentObservation,
     card: RunCard,
     config: SACConfig,
     prior: Dataset | None,
@@ -211,11 +218,11 @@ def _begun(
     env.reset(seed=train_seed)
     agent = SAC(env, seed=train_seed, device=device, config=config)
     if prior is not None:
-        remember_dataset(agent, env, prior, show_progress=show)
+        remember_dataset(agent, watched, prior, show_progress=show)
     return agent
 
 
-def _resumed(run: AgentRun, card: RunCard, env: LatentObservation, device: str) -> SAC:
+def _resumed(run: AgentRun, card: RunCard, env: Environment, device: str) -> SAC:
     before = run.read_card()
     if before.joint is not None:
         raise CheckpointError(
@@ -230,8 +237,16 @@ def _resumed(run: AgentRun, card: RunCard, env: LatentObservation, device: str) 
     return agent
 
 
-def _latent_env(env_id: str, model: str | Path, device: str) -> LatentObservation:
-    return LatentObservation(make_env(env_id), model, device=device)
+@contextmanager
+def _acting(env_id: str, watched: LatentObservation, *, apart: bool) -> Iterator[Environment]:
+    """Where the agent acts, on the latents of the model that it is watched with."""
+    if not apart:
+        with closing(LatentObservation(make_env(env_id), watched.model)) as env:
+            yield env
+        return
+    make = frame_maker(env_id, watched.model)
+    with running(make, 1, env_id, apart=True) as envs, threads_beside(1):
+        yield VectorLatentObservation(envs, watched.model)
 
 
 def _card(env_id: str, env: LatentObservation, seed: int, config: SACConfig) -> RunCard:

@@ -188,12 +188,7 @@ class SAC(OnlineAgent):
         self.env = env
 
     def _interact(
-        self,
-        goal: int,
-        callbacks: Callbacks,
-        interrupt: InterruptFlag,
-        *,
-        show: bool,  # noqa: ARG002 - there is nothing to show but steps
+        self, goal: int, callbacks: Callbacks, interrupt: InterruptFlag, *, show: bool
     ) -> None:
         stepper = Stepper(self._require_env())
         stepper.begin(int(self._reset_seed) if self.num_timesteps == 0 else None)
@@ -201,14 +196,7 @@ class SAC(OnlineAgent):
         def see(numbers: IntArray) -> Tensor:
             return torch.from_numpy(stepper.observations[numbers])
 
-        wanted = True
-        while wanted and self.num_timesteps < goal and not interrupt.raised:
-            rows = self._explore(stepper.acting, see)
-            for played in stepper.step(self._kind.to_actions(rows)):
-                self._keep(played, rows[played.number])
-                self._update(callbacks)
-                wanted &= self._tell(callbacks, played)
-            stepper.restart()
+        self._play(stepper, see, goal, callbacks, interrupt, show=show)
 
     def _keep(self, played: Played, row: FloatArray) -> None:
         self.replay.add(
@@ -218,10 +206,16 @@ class SAC(OnlineAgent):
             played.next_observation,
             terminated=played.terminated,
         )
-        self.num_timesteps += 1
 
-    def _update(self, callbacks: Callbacks) -> None:
-        if self.num_timesteps <= self.config.learning_starts:
+    def _learn_after(
+        self,
+        step: int,
+        callbacks: Callbacks,
+        interrupt: InterruptFlag,  # noqa: ARG002 - it is over soon
+        *,
+        show: bool,  # noqa: ARG002 - there is nothing to show but steps
+    ) -> None:
+        if step <= self.config.learning_starts:
             return
         for _ in range(self.config.gradient_steps):
             batch = self.replay.sample(self.config.batch_size, self.learner.device)

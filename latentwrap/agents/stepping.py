@@ -14,7 +14,7 @@ from latentwrap.agents.callbacks import EpisodeStats
 from latentwrap.envs.autoreset import Autoreset, autoreset_of
 from latentwrap.errors import EnvironmentFailed, EnvironmentMismatch
 from latentwrap.types import AnyArray, BoolArray, FloatArray
-from latentwrap.wrappers.workers import Environment
+from latentwrap.wrappers.workers import Environment, steps_apart
 
 ToRows: TypeAlias = Callable[[Any], AnyArray]
 """Copies a batch or a list of observations, since vectors may reuse their buffers."""
@@ -51,6 +51,7 @@ class Stepper:
 
     Attributes:
         num: how many environments there are.
+        overlaps: whether they step between `send` and `receive`, in processes of their own.
         observations: what to act on, rows (num, ...).
         acting: where the next `step` really takes its action, bool (num,); elsewhere a NEXT_STEP
             environment ignores it and resets.
@@ -76,6 +77,8 @@ class Stepper:
         else:
             self._env, self._mode = _VectorOfOne(env), Autoreset.DISABLED
         self.num = self._env.num_envs
+        self.overlaps = steps_apart(env)
+        self._sent: AnyArray | None = None
 
     def begin(self, seed: int | None) -> None:
         """Reset every environment; from a seed, the i-th starts from seed + i."""
@@ -88,7 +91,18 @@ class Stepper:
         self._lengths = np.zeros(self.num, int)
 
     def step(self, actions: AnyArray) -> list[Played]:
-        """Take an action in every environment, (num, ...).
+        """Take an action in every environment, (num, ...): `send` and `receive`."""
+        self.send(actions)
+        return self.receive()
+
+    def send(self, actions: AnyArray) -> None:
+        """Let every environment take an action, (num, ...)."""
+        self._sent = actions
+        if self.overlaps:
+            self._env.step_async(actions)  # type: ignore[union-attr] # as `steps_apart` saw
+
+    def receive(self) -> list[Played]:
+        """What came of the actions that were sent.
 
         Returns:
             One transition for each environment that acted.
@@ -97,7 +111,7 @@ class Stepper:
             EnvironmentMismatch: a SAME_STEP vector lacks the last observation of an episode.
             EnvironmentFailed: a reward is not finite.
         """
-        observations, rewards, terminated, truncated, infos = self._env.step(actions)
+        observations, rewards, terminated, truncated, infos = self._answer()
         following, acted = self._to_rows(observations), self.acting
         _check_rewards(np.asarray(rewards, float)[acted])
         self._over = acted & (np.asarray(terminated, bool) | np.asarray(truncated, bool))
@@ -120,6 +134,12 @@ class Stepper:
         self.begun = self._over.copy() if self._mode is Autoreset.SAME_STEP else ~acted
         self.acting = ~self._over if self._mode is Autoreset.NEXT_STEP else np.ones(self.num, bool)
         return played
+
+    def _answer(self) -> Any:
+        if self.overlaps:
+            return self._env.step_wait()  # type: ignore[union-attr] # as `steps_apart` saw
+        assert self._sent is not None  # noqa: S101 - send comes first
+        return self._env.step(self._sent)
 
     def restart(self) -> None:
         """Reset what has ended, where nobody else does."""

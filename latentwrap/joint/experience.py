@@ -46,6 +46,7 @@ class Experience:
         self._stepper = Stepper(frames.env, frames.rows)
         self._follower, self._length = Follower(model, history), history
         self._followed: Followed | None = None
+        self._sent: AnyArray = np.zeros(0)
         self._memory = VectorMemory(frames.num, frames.vectors.size, frames.vectors.names)
         self.vectors: FloatArray = np.zeros((frames.num, frames.vectors.size), np.float32)
 
@@ -65,16 +66,26 @@ class Experience:
         self._stepper.begin(seed)
         self._begin_episodes()
 
-    def step(self, actions: AnyArray) -> list[Played]:
-        """Take an action in every environment, (num, ...), and keep what came of it."""
+    @property
+    def overlaps(self) -> bool:
+        """Whether the environments step between `send` and `receive`."""
+        return self._stepper.overlaps
+
+    def send(self, actions: AnyArray) -> None:
+        """Let every environment take an action, (num, ...)."""
+        self._sent = actions
+        self._stepper.send(actions)
+
+    def receive(self) -> list[Played]:
+        """Keep what came of it."""
         acted = self._stepper.acting
-        played = self._stepper.step(actions)
+        played = self._stepper.receive()
         reached = self._stepper.observations.copy()
         for each in played:
             reached[each.number] = each.next_observation
         self._see_vectors(reached, acted, begun=np.zeros_like(acted))
         spec = self._model.action_spec
-        stored = spec.flatten_batch(actions)
+        stored = spec.flatten_batch(self._sent)
         taken = torch.from_numpy(spec.encode(stored)).to(self._model.device)
         self._move(acted, self._follower.step(self.followed, taken, self._see(reached)))
         rows = [

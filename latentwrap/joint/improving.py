@@ -16,13 +16,15 @@ from latentwrap.agents.run_folder import AgentRun, refuse_folder
 from latentwrap.agents.runs import FINAL_SEED, WATCHED_SEED
 from latentwrap.datasets import Dataset
 from latentwrap.datasets.workers import running
+from latentwrap.devices import threads_beside
 from latentwrap.errors import CheckpointError, ConfigError
 from latentwrap.files import written_whole
 from latentwrap.joint.models import memory_of
-from latentwrap.joint.runs import JointOptions, describe_run, make_frames, open_run
+from latentwrap.joint.runs import JointOptions, describe_run, open_run
 from latentwrap.joint.slac import SLAC
 from latentwrap.models import load_model
 from latentwrap.training.memory import MemoryEstimate
+from latentwrap.wrappers.frame_envs import frame_maker
 
 _SAVE_EVERY = 1000  # environment steps
 _ROUNDS = "rounds.json"
@@ -162,9 +164,13 @@ def improve(
         )
     model = load_model(options.model)
     options = replace(options, frozen=True)
-    make = make_frames(env_id, model, {})
+    make = frame_maker(env_id, model)
     card = describe_run(env_id, make, model, data, options, asdict(rounds))
-    with running(make, options.num_envs, env_id) as envs, closing(make()) as other:
+    with (
+        running(make, options.num_envs, env_id, apart=options.overlap) as envs,
+        closing(make()) as other,
+        threads_beside(options.workers),
+    ):
         agent = open_run(run, card, envs, model, data, options, resume=resume)
         if on_start is not None:
             training = agent.recipe.training

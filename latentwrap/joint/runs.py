@@ -12,8 +12,7 @@ from latentwrap.agents.run_folder import AgentRun, JointCard, RunCard, refuse_fo
 from latentwrap.agents.runs import TrainResult, Watching, learn_watched
 from latentwrap.datasets import Dataset
 from latentwrap.datasets.workers import running
-from latentwrap.envs.frames import frame_options
-from latentwrap.envs.making import find_spec
+from latentwrap.devices import threads_beside
 from latentwrap.envs.workers import FrameEnvMaker
 from latentwrap.errors import CheckpointError
 from latentwrap.files import remove
@@ -23,6 +22,7 @@ from latentwrap.joint.models import check_window, find_recipe
 from latentwrap.joint.slac import SLAC
 from latentwrap.models import LatentModel, load_model
 from latentwrap.training.memory import MemoryEstimate
+from latentwrap.wrappers.frame_envs import frame_maker
 from latentwrap.wrappers.workers import Environment
 
 _FREE = (
@@ -54,6 +54,7 @@ class JointOptions:
         making: arguments of `FrameEnvMaker` that differ from its defaults, where there is no
             checkpoint that says what its frames look like.
         num_envs: environments that are stepped together, each in a process of its own.
+        overlap: step a single one in a process of its own too, while model and agent learn.
         seed: of environment, networks, noise and replay.
         device: `auto`, `cpu` or `cuda`.
     """
@@ -67,8 +68,14 @@ class JointOptions:
     agent_options: Mapping[str, Any] = field(default_factory=dict)
     making: Mapping[str, Any] = field(default_factory=dict)
     num_envs: int = 1
+    overlap: bool = False
     seed: int = 0
     device: str = "auto"
+
+    @property
+    def workers(self) -> int:
+        """Processes in which environments step."""
+        return self.num_envs if self.overlap or self.num_envs > 1 else 0
 
     def files(self, data: Dataset | None) -> list[str | Path]:
         """What is read, the files of the data included."""
@@ -113,9 +120,13 @@ def train_joint(
     if not resume:
         refuse_folder(run, options.files(data), force=force)
     model = None if options.model is None else load_model(options.model)
-    make = make_frames(env_id, model, options.making)
+    make = frame_maker(env_id, model, options.making)
     card = describe_run(env_id, make, model, data, options)
-    with running(make, options.num_envs, env_id) as envs, closing(make()) as other:
+    with (
+        running(make, options.num_envs, env_id, apart=options.overlap) as envs,
+        closing(make()) as other,
+        threads_beside(options.workers),
+    ):
         agent = open_run(run, card, envs, model, data, options, resume=resume)
         if on_start is not None:
             on_start(agent.memory())
@@ -129,19 +140,6 @@ def train_joint(
             seed=options.seed,
             show_progress=show_progress,
         )
-
-
-def make_frames(env_id: str, model: LatentModel | None, making: Mapping[str, Any]) -> FrameEnvMaker:
-    """Makes environments that observe frames: those of a model, where there is one."""
-    if model is None:
-        return FrameEnvMaker(find_spec(env_id), **making)
-    known = {**frame_options(model.frame_spec), "vector_keys": model.vector_spec.names}
-    keys = known["image_keys"]
-    return FrameEnvMaker(
-        find_spec(env_id),
-        **{**known, "image_keys": None if keys is None else tuple(keys)},
-        frame_skip=model.frame_skip,
-    )
 
 
 def describe_run(

@@ -16,6 +16,7 @@ from latentwrap.agents.learner import Learner
 from latentwrap.agents.online import OnlineAgent
 from latentwrap.agents.policy import Policy
 from latentwrap.agents.spaces import checked_actions
+from latentwrap.agents.stepping import Played
 from latentwrap.allocator import keep_freed_memory
 from latentwrap.datasets import Dataset
 from latentwrap.devices import resolve_device
@@ -43,7 +44,7 @@ from latentwrap.training.memory import MemoryEstimate
 from latentwrap.training.recipes import Recipe
 from latentwrap.training.statistics import check_dataset
 from latentwrap.training.updater import ModelUpdater
-from latentwrap.types import IntArray
+from latentwrap.types import FloatArray, IntArray
 from latentwrap.wrappers import LatentObservation
 from latentwrap.wrappers.frame_envs import observe_frames
 from latentwrap.wrappers.history import HistoryObservation
@@ -249,15 +250,10 @@ class SLAC(OnlineAgent):
         experience = self._experience
         experience.begin(self._reset_seed)
         self._reset_seed = None  # environments go on from here
-        wanted = True
-        while wanted and self.num_timesteps < goal and not interrupt.raised:
-            rows = self._explore(experience.acting, self._see)
-            for played in experience.step(self._kind.to_actions(rows)):
-                self.num_timesteps += 1
-                if self.num_timesteps >= self.config.learning_starts:
-                    self._update(callbacks, interrupt, show=show)
-                wanted &= self._tell(callbacks, played)
-            experience.restart()
+        self._play(experience, self._see, goal, callbacks, interrupt, show=show)
+
+    def _keep(self, played: Played, row: FloatArray) -> None:
+        """`Experience` has kept it."""
 
     def _see(self, numbers: IntArray) -> Tensor:
         """What the actor sees in some environments."""
@@ -265,7 +261,11 @@ class SLAC(OnlineAgent):
         seen = self.view.observe(belief, self._experience.vectors, history)
         return seen[numbers][:, self.view.sight.actor]
 
-    def _update(self, callbacks: Callbacks, interrupt: InterruptFlag, *, show: bool) -> None:
+    def _learn_after(
+        self, step: int, callbacks: Callbacks, interrupt: InterruptFlag, *, show: bool
+    ) -> None:
+        if step < self.config.learning_starts:
+            return
         if not self.ready and not self._prepare(interrupt, show=show):
             return
         metrics: dict[str, Tensor] = {}
@@ -274,7 +274,7 @@ class SLAC(OnlineAgent):
             while self.owed >= 1:
                 self.owed -= 1
                 metrics |= self.updates.update_model()
-            if self.num_timesteps % self.config.rescale_every == 0:
+            if step % self.config.rescale_every == 0:
                 self.updates.rescale()
         for _ in range(self.config.gradient_steps):
             metrics |= self.updates.update_agent()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +11,8 @@ import numpy as np
 from gymnasium.vector import VectorEnv
 
 from latentwrap.envs.frames import FRAME, VECTORS, FrameSkip, RenderFrame, frame_options
+from latentwrap.envs.making import find_spec
+from latentwrap.envs.workers import FrameEnvMaker
 from latentwrap.errors import EnvironmentMismatch
 from latentwrap.models import LatentModel
 from latentwrap.pixels import FrameSpec
@@ -72,6 +75,27 @@ class FrameEnvironment:
         """Of a row."""
         vectors = (VECTORS, np.float32, (self.vectors.size,))
         return np.dtype([(FRAME, np.uint8, self.frame.shape), vectors])
+
+
+def frame_maker(
+    env_id: str, model: LatentModel | None, making: Mapping[str, Any] | None = None
+) -> FrameEnvMaker:
+    """Makes environments that observe frames: those of a model, where there is one.
+
+    Args:
+        env_id: id of the environment, or `module:id`.
+        model: says what its frames look like; `None` leaves that to `making`.
+        making: arguments of `FrameEnvMaker` that differ from its defaults.
+    """
+    if model is None:
+        return FrameEnvMaker(find_spec(env_id), **(making or {}))
+    known = {**frame_options(model.frame_spec), "vector_keys": model.vector_spec.names}
+    keys = known["image_keys"]
+    return FrameEnvMaker(
+        find_spec(env_id),
+        **{**known, "image_keys": None if keys is None else tuple(keys)},
+        frame_skip=model.frame_skip,
+    )
 
 
 def observe_frames(env: Environment, model: LatentModel | None) -> FrameEnvironment:

@@ -10,7 +10,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 from gymnasium.envs.registration import EnvSpec
-from gymnasium.vector import VectorEnv, VectorWrapper
+from gymnasium.vector import AsyncVectorEnv, VectorEnv, VectorWrapper
 
 from latentwrap.envs import MAKE_LATENT_VEC
 from latentwrap.envs.autoreset import Autoreset, autoreset_of
@@ -122,6 +122,7 @@ class VectorLatentObservation(VectorWrapper):
         )
         self._autoreset = autoreset_of(env)
         self._ended = np.zeros(env.num_envs, bool)
+        self._sent: AnyArray = np.zeros(0)
         self.single_observation_space = self._observer.space
         self.observation_space = gym.vector.utils.batch_space(self._observer.space, env.num_envs)
 
@@ -175,7 +176,34 @@ class VectorLatentObservation(VectorWrapper):
         Returns:
             Latents float32 (num_envs, d), rewards, terminations, truncations, infos.
         """
-        observations, rewards, terminated, truncated, infos = self.env.step(actions)
+        return self._filter_step(actions, self.env.step(actions))
+
+    @property
+    def steps_apart(self) -> bool:
+        """Whether the environments step between `step_async` and `step_wait`."""
+        return isinstance(self.env, AsyncVectorEnv)
+
+    def step_async(self, actions: Any) -> None:
+        """Let an `AsyncVectorEnv` take an action in every environment, without waiting for it.
+
+        Raises:
+            EnvironmentMismatch: the environments step in this process.
+        """
+        if not self.steps_apart:
+            raise EnvironmentMismatch(
+                f"step_async requires a gymnasium.vector.AsyncVectorEnv, got {self.env}: use step."
+            )
+        self._sent = np.array(actions)
+        self.env.step_async(self._sent)  # type: ignore[attr-defined]
+
+    def step_wait(self) -> tuple[FloatArray, AnyArray, BoolArray, BoolArray, dict[str, Any]]:
+        """What came of `step_async`, as `step` returns it."""
+        return self._filter_step(self._sent, self.env.step_wait())  # type: ignore[attr-defined]
+
+    def _filter_step(
+        self, actions: Any, stepped: tuple[Any, ...]
+    ) -> tuple[FloatArray, AnyArray, BoolArray, BoolArray, dict[str, Any]]:
+        observations, rewards, terminated, truncated, infos = stepped
         ended = np.logical_or(terminated, truncated)
         if self._autoreset is Autoreset.SAME_STEP and ended.any():
             latents, infos = self._finish(actions, observations, infos, ended)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
 import gymnasium as gym
-from gymnasium.vector import VectorEnv, VectorWrapper
+from gymnasium.vector import AsyncVectorEnv, VectorEnv, VectorWrapper
 
 from latentwrap.envs.frames import FRAME_SKIP
 from latentwrap.errors import EnvironmentMismatch
@@ -30,6 +30,16 @@ def outermost(envs: VectorEnv[Any, Any, Any], name: str) -> VectorEnv[Any, Any, 
     while not hasattr(envs, name) and isinstance(envs, VectorWrapper):
         envs = envs.env
     return envs if hasattr(envs, name) else None
+
+
+def steps_apart(env: Environment) -> bool:
+    """Whether it steps in processes of its own between `step_async` and `step_wait`.
+
+    A wrapper that says nothing of it is asked in one call, for it may have something to do there.
+    """
+    if isinstance(env, AsyncVectorEnv):
+        return True
+    return hasattr(type(env), "steps_apart") and bool(env.steps_apart)  # type: ignore[union-attr]
 
 
 class Workers(Protocol):

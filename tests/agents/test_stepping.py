@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
-from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv, VectorWrapper
+from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv, VectorWrapper
 from gymnasium.wrappers.vector import RecordEpisodeStatistics
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -317,3 +318,87 @@ def test_the_models_inside_of_a_vector_must_be_one(tmp_path: Path) -> None:
         SAC.load(tmp_path / "a.safetensors", latents(1, 1))
     with pytest.raises(EnvironmentMismatch, match="must use one latent model, got 2"):
         SAC(latents(0, 1), seed=0, **QUICK)
+
+
+def recorded(env: VectorEnv, steps: int) -> list[Any]:
+    """What comes of the same actions."""
+    stepper, found = Stepper(env), []
+    stepper.begin(seed=0)
+    for t in range(steps):
+        stepper.send(np.array([5 + (t + i) % 3 for i in range(stepper.num)]))
+        found.append([(each, stepper.overlaps) for each in stepper.receive()])
+        stepper.restart()
+    env.close()
+    return found
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_processes_of_their_own_give_the_same_transitions(mode: AutoresetMode) -> None:
+    scripts = [[Episode(3, terminates=True)], [Episode(2, terminates=False), Episode(4, True)]]
+    makers = [partial(Scripted, number, script) for number, script in enumerate(scripts)]
+    here = recorded(SyncVectorEnv(makers, autoreset_mode=mode), 20)
+    apart = recorded(AsyncVectorEnv(makers, context="spawn", autoreset_mode=mode), 20)
+    for ours, theirs in zip(here, apart, strict=True):
+        for (mine, waited), (other, overlapped) in zip(ours, theirs, strict=True):
+            assert (waited, overlapped) == (False, True)
+            for name in ("number", "reward", "terminated", "ended"):
+                assert getattr(mine, name) == getattr(other, name)
+            np.testing.assert_array_equal(mine.observation, other.observation)
+            np.testing.assert_array_equal(mine.next_observation, other.next_observation)
+
+
+def test_a_wrapper_that_may_have_something_to_do_is_asked_in_one_call() -> None:
+    makers = [partial(Scripted, 0, [Episode(3, terminates=True)])]
+    env = RecordEpisodeStatistics(AsyncVectorEnv(makers, context="spawn"))
+    stepper = Stepper(env)
+    assert not stepper.overlaps
+    stepper.begin(seed=0)
+    for _ in range(4):
+        stepper.step(np.array([5]))
+    assert list(env.return_queue) == [100 * 0 + 10 + 5 + 20 + 5 + 30 + 5]
+    env.close()
+
+
+class Timeline(Callback):
+    """At which step each update was made."""
+
+    def __init__(self) -> None:
+        self.updates: list[int] = []
+
+    def on_update(self, agent: Any, metrics: Any) -> None:
+        self.updates.append(agent.num_timesteps)
+
+
+def test_it_learns_while_the_environments_step_and_misses_no_update() -> None:
+    makers = [partial(Scripted, number, [Episode(5, terminates=True)]) for number in range(2)]
+    timelines = []
+    for make in (SyncVectorEnv, partial(AsyncVectorEnv, context="spawn")):
+        env, timeline = make(makers), Timeline()
+        agent = SAC(env, seed=0, device="cpu", **QUICK).learn(40, callback=timeline)
+        env.close()
+        assert len(agent.replay) == agent.num_timesteps
+        timelines.append(timeline.updates)
+    here, apart = timelines
+    assert len(apart) == len(here)
+    # Each is made one call of the environments later, but for the last ones.
+    assert all(0 <= later - sooner <= 2 for sooner, later in zip(here, apart, strict=True))
+    assert any(later > sooner for sooner, later in zip(here, apart, strict=True))
+
+
+def test_latents_are_those_of_one_call(tmp_path: Path) -> None:
+    checkpoint = tmp_path / "model.safetensors"
+    save_model(checkpoint, make_tiny_model(), training={})
+    make = partial(gym.make_vec, PIXEL_PENDULUM, num_envs=2, vectorization_mode="async")
+    one = VectorLatentObservation(make(vector_kwargs={"context": "spawn"}), checkpoint)
+    two = VectorLatentObservation(make(vector_kwargs={"context": "spawn"}), checkpoint)
+    np.testing.assert_array_equal(one.reset(seed=0)[0], two.reset(seed=0)[0])
+    action = np.float32([[0.5], [-0.5]])
+    for _ in range(3):
+        two.step_async(action)
+        for ours, theirs in zip(one.step(action)[:4], two.step_wait()[:4], strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+    one.close()
+    two.close()
+    here = VectorLatentObservation(gym.make_vec(PIXEL_PENDULUM, num_envs=1), checkpoint)
+    with pytest.raises(EnvironmentMismatch, match="AsyncVectorEnv"):
+        here.step_async(action[:1])

@@ -65,7 +65,8 @@ class Tour:
             self.experience.begin(0)
         for _ in range(steps):
             actions = random_actions(self.frames.action_space, self.frames.num, self._rng)
-            self.count += len(self.experience.step(actions))
+            self.experience.send(actions)
+            self.count += len(self.experience.receive())
             self.experience.restart()
         return self
 
