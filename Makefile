@@ -1,6 +1,7 @@
 # `make demo` solves a pixel task from nothing; `make test` runs the tests; `make integrations` runs
-# latentwrap in each RL library, in environments of their own, and `make integration-sbx` in one. Each
-# makes .venv when there is none. PYTHON chooses the interpreter that makes it.
+# latentwrap in each RL library, in environments of their own, and `make integration-sbx` in one;
+# `make bench SLAC_PYTORCH=CLONE` times it beside its peers. Each makes .venv when there is none.
+# PYTHON chooses the interpreter that makes it.
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -8,7 +9,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c c
 
 LIBRARIES := $(patsubst integrations/%/requirements.txt,%,$(wildcard integrations/*/requirements.txt))
 
-.PHONY: demo test lint types check integrations clean
+.PHONY: demo test lint types check integrations bench clean
 
 demo: .venv/.user
 	$(BIN)/latentwrap demo --force
@@ -32,6 +33,10 @@ integrations: $(LIBRARIES:%=integration-%)
 integration-%: .venv/.dev
 	$(BIN)/nox -s $*
 	$(if $(CI),rm -rf .nox/$*)
+
+# Writes benchmarks/speed.json, the figures of docs/performance.md.
+bench: .venv/.dev
+	$(BIN)/nox -s bench -- -o benchmarks/speed.json $(if $(SLAC_PYTORCH),--slac-pytorch $(abspath $(SLAC_PYTORCH)))
 
 .venv/.user: pyproject.toml constraints.txt | .venv/bin/python
 	$(INSTALL) -e '.[all]'

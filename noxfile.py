@@ -47,5 +47,13 @@ def add_session(library: str) -> None:
     run.__doc__ = f"latentwrap in {library}"
 
 
+@nox.session(default=False)
+def bench(session: nox.Session) -> None:
+    """latentwrap beside its peers: `nox -s bench -- --slac-pytorch PATH_TO_YOUR_CLONE`."""
+    requirements = ["-r", "benchmarks/requirements.txt", "-e", ".[onnx]"]
+    session.install(torch_pin(), *requirements)
+    session.run("python", "benchmarks/speed.py", *session.posargs)
+
+
 for _requirements in sorted(ROOT.glob("integrations/*/requirements.txt")):
     add_session(_requirements.parent.name)

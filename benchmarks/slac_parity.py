@@ -4,7 +4,7 @@
 
 prints the relative difference of features, posterior means and standard deviations, KL, image
 and reward loss, and of the agent's critic target, critic loss, actor loss and temperature loss;
-benchmarks/model_update.py compares the speed. Terminations are absent from the model's batch:
+benchmarks/speed.py compares the speed. Terminations are absent from the model's batch:
 slac.pytorch masks the rewards of terminal transitions, latentwrap does not.
 """
 
