@@ -63,7 +63,7 @@ def filter_step(num: int, backend: str = "torch", preset: str = "fast") -> Calla
 def make_replay(size: int) -> Replay:
     """A replay of random vectors."""
     rng = np.random.default_rng(0)
-    replay = Replay(TRANSITIONS, size, ACTION_SIZE, seed=0)
+    replay = Replay(TRANSITIONS, size, ACTION_SIZE, seed=0, device=torch.device("cpu"))
     for _ in range(TRANSITIONS):
         observation, following = rng.normal(size=(2, size)).astype(np.float32)
         action = rng.uniform(-1, 1, ACTION_SIZE).astype(np.float32)
@@ -81,7 +81,7 @@ def make_learner(size: int) -> Learner:
 def sac_update(size: int) -> Callable[[], object]:
     """Draw a batch and update on it."""
     learner, replay = make_learner(size), make_replay(size)
-    return lambda: learner.update(replay.sample(BATCH, learner.device))
+    return lambda: learner.update(replay.sample(BATCH))
 
 
 def random_windows() -> WindowTensors:

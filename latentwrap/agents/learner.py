@@ -14,6 +14,8 @@ from latentwrap.agents.kinds import ActionKind
 from latentwrap.agents.networks import Actor, Critics, Decision, initialize
 from latentwrap.agents.replay import Batch
 from latentwrap.agents.rescaling import Rescaling, rescale_inputs, rescale_moments
+from latentwrap.devices import to_device
+from latentwrap.graphs import Function, Graphed
 from latentwrap.optimizers import under
 from latentwrap.seeding import torch_generator
 
@@ -86,11 +88,22 @@ class Learner:
             part: Adam(self._flat[part], config.learning_rate)
             for part in ("actor", "critics", "temperature")
         }
+        self._steps: Function = Graphed(self._update) if device.type == "cuda" else self._update
 
     @torch.no_grad()
     def update(self, batch: Batch) -> dict[str, Tensor]:
         """One gradient step of each part; returns metrics that are not yet synchronised."""
-        following, current = self.decide(batch)
+        return self._steps(*batch, self.draw_noise(batch))
+
+    def draw_noise(self, batch: Batch) -> Tensor | None:
+        """What `decide` draws the actions of a batch from, on the device."""
+        noise = self.actor.noise(2 * len(batch.reward), self.noise)
+        return None if noise is None else to_device(noise, self.device)
+
+    def _update(self, *batch_and_noise: Tensor) -> dict[str, Tensor]:
+        *columns, noise = batch_and_noise
+        batch = Batch(*columns)
+        following, current = self.decide(batch, noise)
         critic_loss, values = self.critic_loss(batch, self.critic_target(batch, following))
         self._optimizers["critics"].step()
         actor_loss, entropy = self.actor_loss(batch, current)
@@ -113,12 +126,12 @@ class Learner:
         return self.log_temperature.detach().exp()
 
     @torch.no_grad()
-    def decide(self, batch: Batch) -> Decisions:
-        """What the policy decides in the states of a batch, both at once."""
+    def decide(self, batch: Batch, noise: Tensor | None) -> Decisions:
+        """What the policy decides in the states of a batch, both at once, by `draw_noise`."""
         states = batch.next_observation, batch.observation
-        seen = torch.cat([state[:, self.sight.actor] for state in states])
-        noise = self.actor.noise(len(seen), self.noise)
-        decided = self.actor.decide(seen, None if noise is None else noise.to(self.device))
+        decided = self.actor.decide(
+            torch.cat([state[:, self.sight.actor] for state in states]), noise
+        )
         half = len(batch.reward)
         return Decisions(decided.rows(slice(half)), decided.rows(slice(half, None)))
 

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from latentwrap.devices import to_device
 from latentwrap.seeding import numpy_generator, numpy_state, restore_numpy_state
 from latentwrap.types import AnyArray
 
@@ -40,12 +41,19 @@ class Replay:
         capacity: transitions that are kept; the oldest are overwritten.
         observation_size, action_size: columns of an observation and an action.
         seed: of the draws.
+        device: where they are kept.
     """
 
     def __init__(
-        self, capacity: int, observation_size: int, action_size: int, *, seed: int
+        self,
+        capacity: int,
+        observation_size: int,
+        action_size: int,
+        *,
+        seed: int,
+        device: torch.device,
     ) -> None:
-        self.capacity = capacity
+        self.capacity, self._device = capacity, device
         self._sizes = observation_size, action_size
         self._columns = self._allocate(min(capacity, _FIRST_ROWS))
         self._generator = numpy_generator(seed)
@@ -73,15 +81,16 @@ class Replay:
         self._filled = max(self._filled, self._next + 1)
         self._next = (self._next + 1) % self.capacity
 
-    def sample(self, size: int, device: torch.device) -> Batch:
+    def sample(self, size: int) -> Batch:
         """A random batch of at least one stored transition."""
-        rows = torch.from_numpy(self._generator.integers(self._filled, size=size))
-        drawn = (column.index_select(0, rows) for column in self._columns)
-        return Batch(*(column.to(device, non_blocking=True) for column in drawn))
+        drawn = torch.from_numpy(self._generator.integers(self._filled, size=size))
+        rows = to_device(drawn, self._device)
+        return Batch(*(column.index_select(0, rows) for column in self._columns))
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Stored transitions by column, and the counters as a JSON document."""
-        tensors = {name: column[: self._filled] for name, column in self._columns._asdict().items()}
+        columns = self._columns._asdict()
+        tensors = {name: column[: self._filled].cpu() for name, column in columns.items()}
         return tensors, {"next": self._next, "generator": numpy_state(self._generator)}
 
     def restore(self, tensors: dict[str, Tensor], document: dict[str, Any]) -> None:
@@ -96,7 +105,7 @@ class Replay:
     def _allocate(self, rows: int) -> Batch:
         observation, action = self._sizes
         shapes = [(rows, observation), (rows, action), (rows,), (rows, observation), (rows,)]
-        return Batch(*(torch.zeros(shape) for shape in shapes))
+        return Batch(*(torch.zeros(shape, device=self._device) for shape in shapes))
 
     def _grow(self) -> None:
         rows = len(self._columns.reward)

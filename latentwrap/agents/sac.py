@@ -96,7 +96,13 @@ class SAC(OnlineAgent):
         )
         self.policy = Policy.of(self.learner, self._kind, self.observation_space, self.action_space)
         self.policy.model_fingerprint = fingerprint_of(env)
-        self.replay = Replay(self.config.buffer_size, size, self._kind.size, seed=replay_seed)
+        self.replay = Replay(
+            self.config.buffer_size,
+            size,
+            self._kind.size,
+            seed=replay_seed,
+            device=self.learner.device,
+        )
         self.action_space.seed(space_seed)
 
     def remember(
@@ -218,8 +224,7 @@ class SAC(OnlineAgent):
         if step <= self.config.learning_starts:
             return
         for _ in range(self.config.gradient_steps):
-            batch = self.replay.sample(self.config.batch_size, self.learner.device)
-            metrics = self.learner.update(batch)
+            metrics = self.learner.update(self.replay.sample(self.config.batch_size))
             callbacks.on_update(self, metrics)
 
     def _document(self) -> dict[str, Any]:

@@ -138,7 +138,7 @@ def test_losses_are_those_of_the_paper() -> None:
         smaller = learner.targets.all_values(batch.next_observation).min(0).values
         soft = (policy.probs * (smaller - 0.7 * policy.probs.log())).sum(1)
         target = batch.reward + 0.99 * (1 - batch.terminated) * soft
-    following, current = learner.decide(batch)
+    following, current = learner.decide(batch, learner.draw_noise(batch))
     found = learner.critic_target(batch, following)
     torch.testing.assert_close(found, target, rtol=1e-4, atol=1e-4)
 
@@ -163,7 +163,7 @@ def test_losses_are_those_of_the_paper() -> None:
 
 def test_the_actors_gradient_is_the_closed_form() -> None:
     learner, batch = make_learner(initial_temperature=0.7, hidden=()), make_batch()
-    learner.actor_loss(batch, learner.decide(batch).current)
+    learner.actor_loss(batch, learner.decide(batch, learner.draw_noise(batch)).current)
     with torch.no_grad():
         probs = learner.actor(batch.observation).exp()
         smaller = learner.critics.all_values(batch.observation).min(0).values

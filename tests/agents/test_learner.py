@@ -87,7 +87,7 @@ def test_losses_are_those_of_stable_baselines3(peer: SB3SAC) -> None:
     learner, batch = make_learner(initial_temperature=0.7), make_batch()
     copy_into_peer(learner, peer)
     next_step, this_step = next_noise(learner)
-    following, current = learner.decide(batch)
+    following, current = learner.decide(batch, learner.draw_noise(batch))
     with torch.no_grad():
         action, log_prob = peer_sample(peer, batch.next_observation, next_step)
         values = torch.cat(peer.critic_target(batch.next_observation, action), 1)
@@ -149,7 +149,7 @@ def test_gradients_are_those_of_autograd(
         actions=actions, hidden=hidden, log_std_min=low, log_std_max=high, initial_temperature=0.7
     )
     batch = make_batch()._replace(action=torch.rand(COUNT, actions) * 2 - 1)
-    _, current = learner.decide(batch)
+    _, current = learner.decide(batch, learner.draw_noise(batch))
     target = torch.randn(COUNT)
 
     found = learner.critic_loss(batch, target)[0]

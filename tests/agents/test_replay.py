@@ -26,13 +26,13 @@ def test_it_holds_the_latest_transitions_whole(capacity: int, count: int, first:
     plain, kept = replay_module._FIRST_ROWS, deque(range(count), maxlen=capacity)
     replay_module._FIRST_ROWS = first  # so that growth is met often
     try:
-        replay = Replay(capacity, 2, 1, seed=0)
+        replay = Replay(capacity, 2, 1, seed=0, device=CPU)
         for number in range(count):
             add(replay, number)
     finally:
         replay_module._FIRST_ROWS = plain
     assert len(replay) == len(kept)
-    batch = replay.sample(500, CPU)
+    batch = replay.sample(500)
     numbers = batch.reward
     assert set(numbers.int().tolist()) <= set(kept)
     torch.testing.assert_close(batch.observation, numbers[:, None].expand(-1, 2))
@@ -42,27 +42,27 @@ def test_it_holds_the_latest_transitions_whole(capacity: int, count: int, first:
 
 
 def test_draws_are_uniform() -> None:
-    replay = Replay(10, 2, 1, seed=0)
+    replay = Replay(10, 2, 1, seed=0, device=CPU)
     for number in range(25):
         add(replay, number)
-    drawn = replay.sample(20_000, CPU).reward.int().bincount(minlength=25)
+    drawn = replay.sample(20_000).reward.int().bincount(minlength=25)
     assert drawn[:15].sum() == 0
     assert (drawn[15:] - 2000).abs().max() < 5 * 2000**0.5
 
 
 def test_a_restored_replay_draws_the_same() -> None:
-    first = Replay(10, 2, 1, seed=0)
+    first = Replay(10, 2, 1, seed=0, device=CPU)
     for number in range(13):
         add(first, number)
-    first.sample(3, CPU)
-    second = Replay(10, 2, 1, seed=9)
+    first.sample(3)
+    second = Replay(10, 2, 1, seed=9, device=CPU)
     second.restore(*first.state())
     for replay in (first, second):
         add(replay, 99)
-    for ours, theirs in zip(first.sample(50, CPU), second.sample(50, CPU), strict=True):
+    for ours, theirs in zip(first.sample(50), second.sample(50), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
 
 
 def test_memory_grows_with_what_is_stored() -> None:
-    replay = Replay(1_000_000, 64, 4, seed=0)
+    replay = Replay(1_000_000, 64, 4, seed=0, device=CPU)
     assert len(replay._columns.reward) <= 4096

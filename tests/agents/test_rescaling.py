@@ -245,7 +245,7 @@ def test_losses_are_those_of_the_two_parts_by_hand(space: Any) -> None:
     with torch.no_grad():
         value, entropy = by_hand.expect(batch.next_observation, learner.targets)
         target = batch.reward + 0.99 * (1 - batch.terminated) * (value + alpha * entropy)
-    following, current = learner.decide(batch)
+    following, current = learner.decide(batch, learner.draw_noise(batch))
     found = learner.critic_target(batch, following)
     torch.testing.assert_close(found, target, rtol=1e-4, atol=1e-5)
 
@@ -283,7 +283,7 @@ def test_columns_that_a_part_does_not_see_do_not_matter_to_it(space: Any) -> Non
     def entropy_of(observation: Tensor) -> Tensor:
         learner.noise.manual_seed(1)
         seen = batch._replace(observation=observation)
-        return learner.actor_loss(seen, learner.decide(seen).current)[1]
+        return learner.actor_loss(seen, learner.decide(seen, learner.draw_noise(seen)).current)[1]
 
     same = entropy_of(batch.observation)
     assert torch.equal(entropy_of(actors), same)

@@ -139,7 +139,7 @@ def test_discrete_actions_have_the_form_that_the_environment_takes(tmp_path: Pat
     np.testing.assert_array_equal(*best)
     for each in (agent, loaded):
         for _ in range(10):
-            each.learner.update(each.replay.sample(16, each.learner.device))
+            each.learner.update(each.replay.sample(16))
     for name, tensor in agent.learner.state().items():
         torch.testing.assert_close(loaded.learner.state()[name], tensor, rtol=0, atol=0, msg=name)
 
@@ -154,7 +154,7 @@ def test_truncation_bootstraps_and_termination_does_not(terminates: bool, share:
         initial_temperature=1e-8, target_entropy=-1e4,
     )  # fmt: skip
     agent.learn(1200)
-    batch = agent.replay.sample(256, torch.device("cpu"))
+    batch = agent.replay.sample(256)
     value = agent.learner.critics(batch.observation, batch.action).mean().item()
     assert value == pytest.approx(1 / (1 - 0.8 * share), rel=0.08)
 
@@ -232,7 +232,7 @@ def test_a_resumed_agent_makes_the_same_updates(tmp_path: Path) -> None:
     loaded = SAC.load(tmp_path / "a.safetensors", Target())
     for each in (agent, loaded):
         for _ in range(10):
-            each.learner.update(each.replay.sample(16, each.learner.device))
+            each.learner.update(each.replay.sample(16))
     for name, tensor in agent.learner.state().items():
         torch.testing.assert_close(loaded.learner.state()[name], tensor, rtol=0, atol=0, msg=name)
     assert loaded.learn(5).num_timesteps == 45

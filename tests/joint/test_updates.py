@@ -152,7 +152,9 @@ def test_time_limits_are_no_end() -> None:
     terminated = np.array([episode.terminated for episode in ends.values()])
     assert {True, False} == set(terminated)
     np.testing.assert_array_equal(batch.terminated, terminated)
-    target = agent.learner.critic_target(batch, agent.learner.decide(batch).following)
+    target = agent.learner.critic_target(
+        batch, agent.learner.decide(batch, agent.learner.draw_noise(batch)).following
+    )
     same = torch.isclose(target, batch.reward).numpy()
     np.testing.assert_array_equal(same, terminated)
     for i, episode in enumerate(ends.values()):
