@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from latentwrap.datasets import WindowLoader, WindowSampler
-from latentwrap.models import LatentModel
+from latentwrap.models import LatentModel, LossTerms
 from latentwrap.optimizers import under
 from latentwrap.seeding import torch_generator
+from latentwrap.training.processes import Processes
 from latentwrap.training.recipes import TrainingConfig
 from latentwrap.training.updater import ModelUpdater, draw_noise, to_tensors
 
@@ -32,6 +34,14 @@ class TrainerState:
     document: dict[str, Any]
 
 
+class _Measured(NamedTuple):
+    """Mean loss terms of the held-out batch of some number, of `size` windows."""
+
+    number: int
+    size: int
+    terms: dict[str, float]
+
+
 class Trainer:
     """Updates a model on windows and measures it on held-out ones.
 
@@ -41,6 +51,7 @@ class Trainer:
         heldout: gives the windows of the held-out loss; `None` if no episode was held out.
         config: hyperparameters.
         seed: of the noise.
+        processes: that share each batch, and the held-out ones.
     """
 
     def __init__(
@@ -51,13 +62,15 @@ class Trainer:
         config: TrainingConfig,
         *,
         seed: int,
+        processes: Processes,
     ) -> None:
         self.model = model
         self.best_loss = math.inf
         self._sampler = sampler
         self._heldout = heldout
         self._config = config
-        self._updater = ModelUpdater(model, config, seed=seed)
+        self._processes = processes
+        self._updater = ModelUpdater(model, config, seed=seed, processes=processes)
         self._best = self._weights()
 
     @property
@@ -70,11 +83,11 @@ class Trainer:
 
         Raises:
             TrainingDiverged: the loss or its gradient is not finite; the weights are untouched.
+            DatasetError: a file is damaged.
         """
-        loss = self._updater.update(self._sampler.sample())
-        return {name: float(term) for name, term in {**loss.terms, "loss": loss.total}.items()}
+        loss = self._updater.update(self._processes.together(self._sampler.sample))
+        return _floats(loss)
 
-    @torch.no_grad()
     def measure_heldout(self) -> dict[str, float]:
         """Mean loss terms over the held-out windows, always with the same noise.
 
@@ -82,16 +95,14 @@ class Trainer:
         """
         if self._heldout is None:
             return {}
-        noise = torch_generator(_HELDOUT_SEED)
-        sums: dict[str, float] = {}
-        count = 0
-        for batch in self._heldout.fixed(self._config.heldout_windows):
-            windows = to_tensors(batch, self.model)
-            loss = self.model.loss(windows, draw_noise(self.model, windows, noise))
-            size = len(windows.frames)
-            for name, term in {**loss.terms, "loss": loss.total}.items():
-                sums[name] = sums.get(name, 0.0) + float(term) * size
-            count += size
+        heldout, sums, count = self._heldout, dict[str, float](), 0
+        shares = self._processes.gather(
+            self._processes.together(lambda: self._measure_share(heldout))
+        )
+        for batch in sorted(itertools.chain(*shares), key=lambda measured: measured.number):
+            for name, term in batch.terms.items():
+                sums[name] = sums.get(name, 0.0) + term * batch.size
+            count += batch.size
         means = {name: value / count for name, value in sums.items()}
         if means["loss"] < self.best_loss:
             self.best_loss, self._best = means["loss"], self._weights()
@@ -120,5 +131,21 @@ class Trainer:
         self.best_loss = math.inf if best is None else float(best)
         self._sampler.restore(state.document["sampler"])
 
+    @torch.no_grad()
+    def _measure_share(self, heldout: WindowSampler) -> list[_Measured]:
+        """The loss terms of those held-out batches that are this process's to measure."""
+        noise, measured = torch_generator(_HELDOUT_SEED), []
+        for number, starts in enumerate(heldout.fixed_starts(self._config.heldout_windows)):
+            # Drawn for every batch, so that each has the same with any number of processes.
+            drawn = draw_noise(self.model, (len(starts), heldout.length + 1), noise)
+            if number % self._processes.count == self._processes.rank:
+                loss = self.model.loss(to_tensors(heldout.gather(starts), self.model), drawn)
+                measured.append(_Measured(number, len(starts), _floats(loss)))
+        return measured
+
     def _weights(self) -> dict[str, Tensor]:
         return {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
+
+
+def _floats(loss: LossTerms) -> dict[str, float]:
+    return {name: float(term) for name, term in {**loss.terms, "loss": loss.total}.items()}
