@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -93,18 +94,9 @@ class Trainer:
 
         Empty if no episode was held out. The best weights so far are kept.
         """
-        if self._heldout is None:
-            return {}
-        heldout, sums, count = self._heldout, dict[str, float](), 0
-        shares = self._processes.gather(
-            self._processes.together(lambda: self._measure_share(heldout))
-        )
-        for batch in sorted(itertools.chain(*shares), key=lambda measured: measured.number):
-            for name, term in batch.terms.items():
-                sums[name] = sums.get(name, 0.0) + term * batch.size
-            count += batch.size
-        means = {name: value / count for name, value in sums.items()}
-        if means["loss"] < self.best_loss:
+        measured = self._processes.gather(self._processes.together(self._measure_share))
+        means = _means(sorted(itertools.chain(*measured)))
+        if means and means["loss"] < self.best_loss:
             self.best_loss, self._best = means["loss"], self._weights()
         return means
 
@@ -132,8 +124,11 @@ class Trainer:
         self._sampler.restore(state.document["sampler"])
 
     @torch.no_grad()
-    def _measure_share(self, heldout: WindowSampler) -> list[_Measured]:
+    def _measure_share(self) -> list[_Measured]:
         """The loss terms of those held-out batches that are this process's to measure."""
+        heldout = self._heldout
+        if heldout is None:
+            return []
         noise, measured = torch_generator(_HELDOUT_SEED), []
         for number, starts in enumerate(heldout.fixed_starts(self._config.heldout_windows)):
             # Drawn for every batch, so that each has the same with any number of processes.
@@ -145,6 +140,16 @@ class Trainer:
 
     def _weights(self) -> dict[str, Tensor]:
         return {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
+
+
+def _means(batches: Sequence[_Measured]) -> dict[str, float]:
+    """Mean loss terms over all windows; empty if there are none."""
+    sums: dict[str, float] = {}
+    for batch in batches:
+        for name, term in batch.terms.items():
+            sums[name] = sums.get(name, 0.0) + term * batch.size
+    count = sum(batch.size for batch in batches)
+    return {name: value / count for name, value in sums.items()}
 
 
 def _floats(loss: LossTerms) -> dict[str, float]:
