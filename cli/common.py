@@ -13,8 +13,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from latentwrap.errors import LatentwrapError
+from latentwrap.errors import ConfigError, FailedElsewhere, LatentwrapError
 from latentwrap.files import to_json
+from latentwrap.launch import Launch
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -50,21 +51,49 @@ class Verb(click.Command):
         """Run the command."""
         debug = ctx.meta[DEBUG] = ctx.params.pop("debug", False)
         try:
+            self.check_launch(Launch.from_environment())
             with warnings.catch_warnings():
                 if not debug:
                     warnings.showwarning = _tell_warning
                 return super().invoke(ctx)
         except KeyboardInterrupt:
             raise Interrupted from None
+        except FailedElsewhere:
+            if debug:
+                raise
+            # Whose error it is says it. It also alone gives the exit code: torchrun ends all others
+            # as soon as one has failed, maybe before that one has spoken.
+            ctx.exit(0)
         except (LatentwrapError, OSError) as error:
             if debug:
                 raise
             raise Mistake(" ".join(str(error).split())) from error
 
+    def check_launch(self, launch: Launch) -> None:
+        """Refuse to do the same work in several processes, over each other.
+
+        Raises:
+            ConfigError: there are several.
+        """
+        if launch.count > 1:
+            error = ConfigError if launch.first else FailedElsewhere
+            raise error(
+                f"latentwrap {self.name} works in one process, got {launch.count} (WORLD_SIZE): "
+                "only pretrain shares its work, start this without torchrun."
+            )
+
+
+class SharedVerb(Verb):
+    """A command whose work the processes that torchrun starts share; the first one speaks."""
+
+    def check_launch(self, launch: Launch) -> None:
+        """Any number will do."""
+
 
 def _tell_warning(message: Warning | str, *_: Any, **__: Any) -> None:
     """As a sentence; where in the code it arose is nothing to a user."""
-    click.echo(f"Warning: {message}", err=True)
+    if Launch.from_environment().first:
+        click.echo(f"Warning: {message}", err=True)
 
 
 class Report:
@@ -72,11 +101,12 @@ class Report:
 
     Args:
         as_json: people's lines go to standard error, and the JSON object ends the output.
+        silent: print nothing at all.
     """
 
-    def __init__(self, *, as_json: bool) -> None:
-        self._as_json = as_json
-        self._console = Console(stderr=as_json, highlight=False, soft_wrap=True)
+    def __init__(self, *, as_json: bool, silent: bool = False) -> None:
+        self._as_json = as_json and not silent
+        self._console = Console(stderr=as_json, highlight=False, soft_wrap=True, quiet=silent)
 
     def say(self, text: str) -> None:
         """Print a line."""

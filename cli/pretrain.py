@@ -11,7 +11,7 @@ from latentwrap.cli.common import (
     INTERRUPTED,
     MISTAKE,
     Report,
-    Verb,
+    SharedVerb,
     device_option,
     output_option,
     parse_settings,
@@ -20,12 +20,13 @@ from latentwrap.cli.common import (
     settings_options,
     verb_options,
 )
+from latentwrap.launch import Launch
 
 if TYPE_CHECKING:
     from latentwrap.training import MemoryEstimate, PretrainResult
 
 
-@click.command("pretrain", cls=Verb)
+@click.command("pretrain", cls=SharedVerb)
 @click.argument("data", metavar="DATA.h5...", nargs=-1, required=True)
 @output_option("The checkpoint to write, a .safetensors file.")
 @click.option(
@@ -61,7 +62,8 @@ if TYPE_CHECKING:
     default=2048,
     show_default=True,
     metavar="MIB",
-    help="Most MiB of frames to hold; more are read from the files while the model learns.",
+    help="Most MiB of frames to hold on this machine; more are read from the files while the "
+    "model learns.",
 )
 @click.option(
     "--workers",
@@ -106,19 +108,18 @@ def command(
     Example:
       latentwrap pretrain car.h5 -o car.safetensors --minutes 10
       latentwrap pretrain old.h5 new.h5 -o car.safetensors --mix old.h5=1 --mix new.h5=3
+      torchrun --nproc-per-node 4 -m latentwrap.cli pretrain car.h5 -o car.safetensors
     """
     from latentwrap.training import Loading, pretrain
 
-    report = Report(as_json=as_json)
-    left_out = _left_out(data, _weights(mix))
-    if left_out:
-        report.say(left_out)
+    launch, weights = Launch.from_environment(), _weights(mix)
+    report = Report(as_json=as_json, silent=not launch.first)
     given = {name: value for name, value in named.items() if value is not None}
     options = parse_settings(config, settings) | given
     result = pretrain(
         data,
         output,
-        mix=_weights(mix),
+        mix=weights,
         preset=preset or options.pop("preset", "fast"),
         kind=kind or options.pop("kind", None),
         latent=latent or options.pop("latent", None),
@@ -131,9 +132,11 @@ def command(
         resume=resume,
         force=force,
         show_progress=True,
-        on_start=lambda estimate: _tell_memory(report, estimate),
+        on_start=lambda estimate: _tell_start(report, estimate, data, weights, launch.count),
     )
     _tell(report, result, data)
+    if not launch.first:
+        return  # torchrun would end the first, which may still speak
     if result.interrupted:
         ctx.exit(INTERRUPTED)
     if result.diverged:
@@ -153,10 +156,20 @@ def _weights(mix: tuple[str, ...]) -> dict[str, float]:
     return weights
 
 
-def _tell_memory(report: Report, estimate: MemoryEstimate) -> None:
+def _tell_start(
+    report: Report,
+    estimate: MemoryEstimate,
+    data: tuple[str, ...],
+    mix: dict[str, float],
+    processes: int,
+) -> None:
+    left_out = _left_out(data, mix)
+    if left_out:
+        report.say(left_out)
     parts = {"frames": estimate.frames, "a batch": estimate.batch, "weights": estimate.weights}
     listed = ", ".join(f"{name} {_mebibytes(count)}" for name, count in parts.items() if count)
-    report.say(f"Needs about {_mebibytes(estimate.total)} of memory: {listed}.")
+    where = f" in each of {processes} processes" if processes > 1 else ""
+    report.say(f"Needs about {_mebibytes(estimate.total)} of memory{where}: {listed}.")
 
 
 def _mebibytes(count: int) -> str:

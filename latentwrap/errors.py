@@ -54,6 +54,14 @@ class TrainingDiverged(LatentwrapError):
     """A loss that became NaN or infinite."""
 
 
+class FailedElsewhere(LatentwrapError):
+    """An error of another process that trains the same model, where it is raised as what it is."""
+
+
+class ProcessLost(LatentwrapError):
+    """Another process that trains the same model ended, or never came."""
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """The hint for an unknown word, ending its sentence: the nearest known one, else all.
 

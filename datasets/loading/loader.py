@@ -165,5 +165,5 @@ class _Thread:
 
 def _processes(sampler: WindowSampler, workers: int, *, batches: int) -> FrameWorkers:
     reader = sampler.dataset.frame_reader
-    shape = (sampler.batch_size, sampler.length + 1, *reader.shape)
+    shape = (sampler.share_size, sampler.length + 1, *reader.shape)
     return FrameWorkers(reader, shape, workers=workers, batches=batches)

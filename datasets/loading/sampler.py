@@ -78,6 +78,8 @@ class WindowSampler:
         generator: draws the windows.
         weights: of the dataset's files, by how often a window comes from each, float64 (F,);
             `None` draws every window equally often, from a larger file more.
+        share: the windows of each batch that are handed out, where other processes work on the
+            rest; `None` for all.
 
     Attributes:
         dataset, length, batch_size: as given.
@@ -111,6 +113,7 @@ class WindowSampler:
         batch_size: int,
         generator: np.random.Generator,
         weights: AnyArray | None = None,
+        share: slice | None = None,
     ) -> None:
         fits = dataset.lengths[episodes] > length
         self.skipped = int((~fits).sum())
@@ -124,6 +127,7 @@ class WindowSampler:
             )
         self.dataset, self.length, self.batch_size = dataset, length, batch_size
         self._generator = generator
+        self._share = share or slice(None)
         self._actions = dataset.info.action.encode(dataset.actions)
         self._mix = None if weights is None else FileMix.of(dataset, self.starts, weights)
 
@@ -132,24 +136,37 @@ class WindowSampler:
         """How many different windows there are."""
         return len(self.starts)
 
+    @property
+    def share_size(self) -> int:
+        """Windows of each batch that are handed out."""
+        return len(range(*self._share.indices(self.batch_size)))
+
     def sample(self) -> Windows:
-        """A random batch."""
+        """A random batch, or the share of it."""
         return self.gather(self.draw())
 
     def draw(self) -> IntArray:
-        """First rows of a random batch, int64 (B,), for `gather`."""
+        """First rows of a random batch, or of the share of it, int64 (B,), for `gather`.
+
+        The generator goes on by a whole batch, so that with any number of processes a seed gives
+        the same batches.
+        """
         if self._mix is None:
             chosen = self._generator.integers(len(self.starts), size=self.batch_size)
         else:
             chosen = self._mix.draw(self._generator, self.batch_size)
-        return self.starts[chosen]
+        return self.starts[chosen][self._share]
 
     def fixed(self, count: int) -> Iterator[Windows]:
         """Batches of at most `count` windows together, evenly spaced and always the same."""
+        return map(self.gather, self.fixed_starts(count))
+
+    def fixed_starts(self, count: int) -> Iterator[IntArray]:
+        """First rows of the batches of `fixed`, whole ones, int64 (B,)."""
         places = np.linspace(0, len(self.starts) - 1, min(count, len(self.starts)))
         starts = self.starts[places.astype(np.int64)]
         for first in range(0, len(starts), self.batch_size):
-            yield self.gather(starts[first : first + self.batch_size])
+            yield starts[first : first + self.batch_size]
 
     def gather(self, starts: IntArray, frames: Frames | None = None) -> Windows:
         """The windows that begin in some rows, int64 (B,).

@@ -71,6 +71,11 @@ def test_a_latent_environment_trains(train_example: Callable[..., None]) -> None
     train_example("SAC, 2 env runners", "rllib_pendulum")
 
 
+def test_many_runners_train_on_one_model_each(train_example: Callable[..., None]) -> None:
+    counts = ("--runners", RUNNERS, "--envs", ENVS)
+    train_example("PPO, 2 env runners of 2 environments", "rllib_runners", *counts)
+
+
 def test_episodes_hold_the_latents_of_a_single_environment(
     algorithm: PPO, checkpoint: Path
 ) -> None:

@@ -83,7 +83,7 @@ def measure_windows(model: LatentModel, dataset: Dataset, episodes: IntArray) ->
     kl, count = np.zeros(0), 0
     for batch in sampler.fixed(_WINDOWS):
         windows = to_tensors(batch, model)
-        noise = draw_noise(model, windows, generator)
+        noise = draw_noise(model, windows.frames.shape[:2], generator)
         loss = model.loss(windows, noise)
         size = len(windows.frames)
         for name, term in {**loss.terms, "loss": loss.total}.items():

@@ -36,8 +36,8 @@ class ObservationConfig(Config):
         standardize_frames: the networks see frames minus the mean frame of the training data,
             over the standard deviation of all its pixels.
         decoder_var: variance of p(x|z), in squared units of [0, 1] pixels.
-        decoded_fraction: share of the frames in a batch that are reconstructed, drawn anew for
-            every update; their loss counts for all.
+        decoded_fraction: share of the frames of each window that are reconstructed, at least one,
+            drawn anew for every update; their loss counts for all.
         blurred_weight: what errors of frames that are blurred by a Gaussian of one patch (2 pixels
             of the `paper` networks) count beside those of the pixels. Positions are then closer
             to linear in the latents; small latents of small frames gain most.
@@ -192,7 +192,7 @@ class ObservationModel(LatentModel):
         Args:
             z: latents, float32 (B, L+1, d).
             frames: uint8 (B, L+1, H, W, C).
-            draws: standard normal, float32 (B, L+1); the largest are reconstructed.
+            draws: standard normal, float32 (B, L+1); the largest of each window are reconstructed.
         """
         chosen = self._choose(z, frames, draws)
         # p(x_t|z_t) = N(x_t; decoder(z_t), decoder_var)
@@ -207,12 +207,18 @@ class ObservationModel(LatentModel):
         return self.networks.reconstruction_error(*chosen) / chosen.frames.numel()
 
     def _choose(self, z: Tensor, frames: Tensor, draws: Tensor) -> _Decoded:
-        """The share of all frames that is reconstructed."""
+        """The share of the frames that is reconstructed.
+
+        Every window has the same, so that the loss is the mean of the losses of its windows,
+        however they are divided among processes.
+        """
         flat = _Decoded(z.flatten(0, 1), frames.flatten(0, 1))
-        count = max(1, round(self.config.decoded_fraction * len(flat.z)))
-        if count == len(flat.z):
+        windows, steps = draws.shape
+        count = max(1, round(self.config.decoded_fraction * steps))
+        if count == steps:
             return flat
-        chosen = draws.flatten().topk(count).indices
+        firsts = steps * torch.arange(windows, device=draws.device).unsqueeze(1)
+        chosen = (firsts + draws.topk(count, dim=1).indices).flatten()
         return _Decoded(flat.z[chosen], flat.frames[chosen])
 
     def vector_loss(self, z: Tensor, windows: WindowTensors) -> dict[str, Tensor]:

@@ -65,11 +65,12 @@ class Loop:
             return True
         return self._steps is not None and self._session.trainer.steps_done >= self._steps
 
-    def run(self, log: MetricLog, interrupt: InterruptFlag, progress: Bar) -> str | None:
+    def run(self, log: MetricLog | None, interrupt: InterruptFlag, progress: Bar) -> str | None:
         """Train; returns the sentence of a divergence, if there was one."""
+        any_process = self._session.processes.any
         trainer, training = self._session.trainer, self._session.recipe.training
         self._move(progress)
-        while not self._done and not interrupt.raised:
+        while not any_process(self._done or interrupt.raised):
             try:
                 self._recent.append(trainer.step())
             except TrainingDiverged as error:
@@ -89,17 +90,18 @@ class Loop:
         else:
             progress.move_to(self._session.trainer.steps_done, note)
 
-    def _log(self, log: MetricLog) -> None:
+    def _log(self, log: MetricLog | None) -> None:
         self._summarize()
-        log.write(
-            self._session.trainer.steps_done,
-            {f"train/{name}": value for name, value in self.train.items()},
-        )
+        if log is not None:
+            log.write(
+                self._session.trainer.steps_done,
+                {f"train/{name}": value for name, value in self.train.items()},
+            )
 
-    def _evaluate(self, log: MetricLog) -> None:
+    def _evaluate(self, log: MetricLog | None) -> None:
         trainer = self._session.trainer
         heldout = trainer.measure_heldout()
-        if heldout:
+        if heldout and log is not None:
             log.write(trainer.steps_done, {f"heldout/{name}": v for name, v in heldout.items()})
         self._summarize()
         self._folder.save(trainer, self._identity, seconds=self.seconds, train=self.train)

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
-from latentwrap.datasets import Dataset, EpisodeSplit, Source, find_files, mix_files
+from latentwrap.datasets import Dataset, Source, find_files, mix_files
 from latentwrap.errors import ConfigError, TrainingDiverged
 from latentwrap.files import refuse_existing, refuse_output, remove
 from latentwrap.interrupts import InterruptFlag
-from latentwrap.models import LatentModel, save_model
+from latentwrap.models import save_model
 from latentwrap.progress import bar
 from latentwrap.runlog import MetricLog
 from latentwrap.training.loop import Loop
 from latentwrap.training.memory import MemoryEstimate
+from latentwrap.training.processes import Processes, connected
 from latentwrap.training.recipes import make_recipe
 from latentwrap.training.run_folder import RunFolder
 from latentwrap.training.session import Loading, Session
@@ -83,6 +84,9 @@ def pretrain(
     and `best.safetensors`. Ctrl-C, and a loss that becomes NaN, end the training early and
     still leave a checkpoint.
 
+    In processes that torchrun started, each computes its share of every batch; the first writes
+    all files. A run may be resumed in another number of them.
+
     Args:
         data: a dataset of layout version 1; a pattern such as `shards/*.h5`, or several files,
             are one dataset.
@@ -102,45 +106,53 @@ def pretrain(
             result.
         resume: go on with an earlier run of the same arguments.
         force: replace an earlier run.
-        show_progress: draw a progress bar on standard error.
-        on_start: told before the first update how much memory the run will need.
+        show_progress: draw a progress bar on standard error; the first process does.
+        on_start: told before the first update how much memory the run will need, in the first
+            process.
 
     Raises:
-        LatentwrapError: bad data, options or files; one sentence each.
+        LatentwrapError: bad data, options or files; one sentence each, `FailedElsewhere` where
+            another process has it.
         TrainingDiverged: the loss became NaN before there was a good state to keep.
 
     Example:
         >>> from latentwrap.training import pretrain
         >>> pretrain("pendulum.h5", "pendulum.safetensors").heldout  # doctest: +SKIP
     """
-    output = Path(output)
     unlimited = {} if minutes is None else {"steps": None}
-    recipe = make_recipe(preset, {**unlimited, **(options or {})}, kind=kind, latent=latent)
-    if recipe.training.steps is None and minutes is None:
-        raise ConfigError("Pretraining requires steps or minutes, got neither: give one of them.")
-    paths = find_files(data)
-    _check_output(output, paths, force=force or resume)
-    folder = RunFolder.of(output)
-    if not resume:
-        refuse_existing(folder.path, force=force)
-    chosen = mix_files(paths, mix or {})
-    session = Session(
-        Dataset(chosen.paths),
-        recipe,
-        seed=seed,
-        device=device,
-        init=init,
-        loading=loading or Loading(),
-        weights=chosen.weights,
-    )
-    with closing(session):
+    output = Path(output)
+
+    def begin(processes: Processes) -> Session:
+        recipe = make_recipe(preset, {**unlimited, **(options or {})}, kind=kind, latent=latent)
+        if recipe.training.steps is None and minutes is None:
+            raise ConfigError(
+                "Pretraining requires steps or minutes, got neither: give one of them."
+            )
+        paths = find_files(data)
+        if processes.first:
+            _check_output(output, paths, resume=resume, force=force)
+        chosen = mix_files(paths, mix or {})
+        return Session(
+            Dataset(chosen.paths),
+            recipe,
+            seed=seed,
+            device=device,
+            init=init,
+            loading=loading or Loading(),
+            weights=chosen.weights,
+            processes=processes,
+        )
+
+    with (
+        connected(device) as processes,
+        closing(processes.together(lambda: begin(processes))) as session,
+    ):
         return _train(
             session,
             output,
-            folder,
             minutes=minutes,
             resume=resume,
-            show=show_progress,
+            show=show_progress and processes.first,
             on_start=on_start,
         )
 
@@ -148,33 +160,53 @@ def pretrain(
 def _train(
     session: Session,
     output: Path,
-    folder: RunFolder,
     *,
     minutes: float | None,
     resume: bool,
     show: bool,
     on_start: Callable[[MemoryEstimate], None] | None,
 ) -> PretrainResult:
-    identity = session.identity()
+    processes = session.processes
+    identity, folder = session.identity(), RunFolder.of(output, processes)
+    first = processes.broadcast(identity)
+    processes.together(lambda: _check_same(first, identity))
     if resume:
         folder.restore(session.trainer, identity)
     else:
-        remove(folder.path)
+        processes.from_first(lambda: remove(folder.path))
     if on_start is not None:
-        on_start(session.memory())
+        processes.from_first(lambda: on_start(session.memory()))
     try:
         return _run(session, output, folder, identity, minutes=minutes, resume=resume, show=show)
-    except TrainingDiverged:
-        remove(folder.path)  # there is nothing in it to go on from
-        raise
+    except TrainingDiverged as error:
+        diverged = error
+    return processes.from_first(lambda: _abandon(folder, diverged))
 
 
-def _check_output(output: Path, data: Sequence[Path], *, force: bool) -> None:
+def _abandon(folder: RunFolder, error: TrainingDiverged) -> NoReturn:
+    """Leave nothing of a run that there is nothing to go on from."""
+    remove(folder.path)
+    raise error
+
+
+def _check_output(output: Path, data: Sequence[Path], *, resume: bool, force: bool) -> None:
     if output.suffix != ".safetensors":
         raise ConfigError(f"A checkpoint must end in .safetensors, got {output}.")
     for path in data:
         refuse_output(output, force=True, source=path)
-    refuse_output(output, force=force)
+    refuse_output(output, force=force or resume)
+    if not resume:
+        refuse_existing(RunFolder.of(output).path, force=force)
+
+
+def _check_same(first: dict[str, Any], identity: dict[str, Any]) -> None:
+    """Machines that hold other data would each learn something else."""
+    others = [name for name, value in identity.items() if first[name] != value]
+    if others:
+        raise ConfigError(
+            f"All processes of a run require the same data and options, got another {others[0]} in "
+            "one of them: copy the data to every machine, and start the same command there."
+        )
 
 
 def _run(
@@ -187,18 +219,17 @@ def _run(
     resume: bool,
     show: bool,
 ) -> PretrainResult:
-    trainer = session.trainer
+    trainer, processes = session.trainer, session.processes
     loop = Loop(session, folder, identity, minutes=minutes)
     begun_at = trainer.steps_done
-    resume_at = begun_at if resume else None
-    with MetricLog(folder.path, resume_at=resume_at) as log, InterruptFlag() as interrupt:
+    with _open_log(session, folder, resume=resume) as log, InterruptFlag() as interrupt:
         with bar(loop.title, loop.total, show=show) as progress:
             diverged = loop.run(log, interrupt, progress)
         # Saved first: a run that goes on from here must not know of this extra measurement.
         seconds = loop.seconds
         folder.save(trainer, identity, seconds=seconds, train=loop.train)
         heldout = trainer.measure_heldout()
-        note = log.note
+        note = None if log is None else log.note
     record = {**identity, "steps": trainer.steps_done, "seconds": seconds}
     record |= {"train": loop.train, "heldout": heldout}
     record["heldout_episodes"] = session.split.heldout.tolist()
@@ -212,7 +243,7 @@ def _run(
         seconds=seconds,
         train=loop.train,
         heldout=heldout,
-        interrupted=interrupt.raised,
+        interrupted=processes.any(interrupt.raised),
         diverged=diverged,
         skipped_episodes=session.sampler.skipped,
         rewards=session.dataset.rewards is not None,
@@ -220,25 +251,36 @@ def _run(
     )
 
 
+def _open_log(
+    session: Session, folder: RunFolder, *, resume: bool
+) -> AbstractContextManager[MetricLog | None]:
+    """The record, which the first process keeps."""
+    resume_at = session.trainer.steps_done if resume else None
+    processes = session.processes
+    log = processes.together(
+        lambda: MetricLog(folder.path, resume_at=resume_at) if processes.first else None
+    )
+    return log or nullcontext()
+
+
 def _write_checkpoints(
     session: Session, output: Path, folder: RunFolder, record: dict[str, Any], *, show: bool
 ) -> Path | None:
     """Write the last model and, if episodes were held out, the best beside it."""
-    model, split = session.model, session.split
     total = 1 if session.trainer.best_loss == float("inf") else 2
     with bar("Measuring latents", total, show=show) as progress:
-        _finish(model, session.dataset, split)
-        save_model(output, model, training=record)
+        _write_checkpoint(session, output, record)
         progress.advance()
         if total == 1:
             return None
         session.trainer.load_best()
-        _finish(model, session.dataset, split)
         best_record = {**record, "heldout": {"loss": session.trainer.best_loss}}
-        save_model(folder.best, model, training=best_record)
+        _write_checkpoint(session, folder.best, best_record)
         progress.advance()
     return folder.best
 
 
-def _finish(model: LatentModel, dataset: Dataset, split: EpisodeSplit) -> None:
-    model.normalizer = latent_statistics(model, dataset, split.train)
+def _write_checkpoint(session: Session, path: Path, record: dict[str, Any]) -> None:
+    model, processes = session.model, session.processes
+    model.normalizer = latent_statistics(model, session.dataset, session.split.train, processes)
+    processes.from_first(lambda: save_model(path, model, training=record))

@@ -8,6 +8,7 @@ from typing import Any
 from latentwrap import storage
 from latentwrap.errors import CheckpointError
 from latentwrap.identity import refuse_changes
+from latentwrap.training.processes import ALONE, Processes
 from latentwrap.training.trainer import Trainer, TrainerState
 
 _FORMAT = "latentwrap-trainer"
@@ -16,28 +17,32 @@ _FORMAT = "latentwrap-trainer"
 class RunFolder:
     """Where a pretraining run keeps what is not the checkpoint itself.
 
+    Of several processes the first writes and reads, and tells the others what it read: a folder on
+    its machine is enough.
+
     Attributes:
         path: the folder, `model.run` for `model.safetensors`.
         best: the checkpoint with the lowest held-out loss.
         seconds, train: training time and loss terms of the state that `restore` read last.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, processes: Processes = ALONE) -> None:
         self.path = path
+        self._processes = processes
         self.best = path / "best.safetensors"
         self.seconds = 0.0
         self.train: dict[str, float] = {}
         self._state = path / "trainer.safetensors"
 
     @classmethod
-    def of(cls, checkpoint: Path) -> RunFolder:
+    def of(cls, checkpoint: Path, processes: Processes = ALONE) -> RunFolder:
         """The folder that belongs to a checkpoint."""
-        return cls(checkpoint.with_suffix(".run"))
+        return cls(checkpoint.with_suffix(".run"), processes)
 
     @property
     def has_state(self) -> bool:
         """Whether a state was saved."""
-        return self._state.is_file()
+        return self._processes.from_first(self._state.is_file)
 
     def save(
         self,
@@ -48,9 +53,8 @@ class RunFolder:
         train: dict[str, float],
     ) -> None:
         """Save the trainer's state, whole or not at all."""
-        state = trainer.state()
         document = {"format": _FORMAT, "identity": identity, "seconds": seconds, "train": train}
-        storage.save(self._state, state.tensors, {**document, "trainer": state.document})
+        self._processes.from_first(lambda: self._write(trainer.state(), document))
 
     def restore(self, trainer: Trainer, identity: dict[str, Any]) -> None:
         """Put `trainer` into the saved state.
@@ -58,7 +62,16 @@ class RunFolder:
         Raises:
             CheckpointError: there is none, or it belongs to other data, options or seed.
         """
-        if not self.has_state:
+        stored = self._processes.from_first(lambda: self._read(trainer, identity))
+        trainer.restore(TrainerState(stored.tensors, stored.document["trainer"]))
+        self.seconds = float(stored.document["seconds"])
+        self.train = stored.document["train"]
+
+    def _write(self, state: TrainerState, document: dict[str, Any]) -> None:
+        storage.save(self._state, state.tensors, {**document, "trainer": state.document})
+
+    def _read(self, trainer: Trainer, identity: dict[str, Any]) -> storage.Stored:
+        if not self._state.is_file():
             raise CheckpointError(
                 f"There is nothing to resume in {self.path}: run the command without --resume."
             )
@@ -69,9 +82,7 @@ class RunFolder:
             identity,
             free=["recipe.training.steps"],  # training longer is what resuming is for
         )
-        trainer.restore(TrainerState(stored.tensors, stored.document["trainer"]))
-        self.seconds = float(stored.document["seconds"])
-        self.train = stored.document["train"]
+        return stored
 
 
 def _completed(identity: dict[str, Any], trainer: Trainer) -> dict[str, Any]:

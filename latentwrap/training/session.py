@@ -21,6 +21,7 @@ from latentwrap.errors import CheckpointError, ConfigError
 from latentwrap.models import LatentModel, build_model, load_model
 from latentwrap.seeding import child_seeds, numpy_generator, torch_generator
 from latentwrap.training.memory import MemoryEstimate, estimate_memory
+from latentwrap.training.processes import Processes
 from latentwrap.training.recipes import Recipe
 from latentwrap.training.statistics import vector_statistics, vector_words
 from latentwrap.training.trainer import Trainer
@@ -35,8 +36,9 @@ class Loading:
     """How frames reach the model.
 
     Attributes:
-        memory: most bytes of frames to hold; more are read from the files while the model learns.
-        workers: processes that read them; 0 leaves it to a thread.
+        memory: most bytes of frames that this machine may hold, in each of the processes that train
+            on it; more are read from the files while the model learns.
+        workers: processes that read them, for each that trains; 0 leaves it to a thread.
     """
 
     memory: int = 2 * 1024**3
@@ -54,6 +56,7 @@ class Session:
         init: a checkpoint whose weights to start from.
         loading: how frames reach the model; it changes no result.
         weights: of the dataset's files, float64 (F,), or `None`.
+        processes: that train the model.
     """
 
     def __init__(
@@ -66,13 +69,16 @@ class Session:
         init: str | Path | None,
         loading: Loading,
         weights: AnyArray | None,
+        processes: Processes,
     ) -> None:
         self.dataset, self.recipe, self.seed = dataset, recipe, seed
-        self._weights = weights
+        self.processes, self._weights = processes, weights
         weights_seed, split_seed, window_seed, noise_seed = child_seeds(seed, 4)
         training = recipe.training
         _check_vectors(dataset, recipe)
-        self._preloads = dataset.frame_bytes <= loading.memory
+        self._share = processes.share(training.batch_size)
+        copies = processes.launch.local_count
+        self._preloads = copies * dataset.frame_bytes <= loading.memory
         if self._preloads:
             dataset.preload()
         self.split = split_episodes(
@@ -81,7 +87,9 @@ class Session:
             numpy_generator(split_seed),
             shortest=training.window,
         )
-        self.sampler = self._windows(self.split.train, window_seed, weights)
+        self.sampler = self._windows(
+            self.split.train, window_seed, weights=weights, share=self._share.rows
+        )
         self.init = None if init is None else load_model(init)
         self.model = self._build(weights_seed, device)
         # Copying out of memory is quicker than handing the work to another thread.
@@ -90,7 +98,12 @@ class Session:
             self._loader = WindowLoader(self.sampler, workers=loading.workers)
         windows = self._loader or self.sampler
         self.trainer = Trainer(
-            self.model, windows, self._heldout_windows(), training, seed=noise_seed
+            self.model,
+            windows,
+            self._heldout_windows(),
+            training,
+            seed=noise_seed,
+            processes=processes,
         )
 
     def identity(self) -> dict[str, Any]:
@@ -105,12 +118,12 @@ class Session:
         }
 
     def memory(self) -> MemoryEstimate:
-        """What training will need."""
+        """What training will need in this process."""
         window = to_tensors(next(self.sampler.fixed(1)), self.model)
         return estimate_memory(
             self.model,
             window,
-            batch_size=self.recipe.training.batch_size,
+            batch_size=self._share.size,
             frames=self.dataset.frame_bytes if self._preloads else 0,
         )
 
@@ -138,7 +151,7 @@ class Session:
             _copy_weights(self.init, model)
         else:
             self._show_data(model)
-        where = resolve_device(device)
+        where = resolve_device(self.processes.device(device))
         if where.type == "cpu":
             keep_freed_memory()
         return model.to(where)
@@ -158,7 +171,12 @@ class Session:
         return np.concatenate(pieces).astype(np.float64)
 
     def _windows(
-        self, episodes: IntArray, seed: int, weights: AnyArray | None = None
+        self,
+        episodes: IntArray,
+        seed: int,
+        *,
+        weights: AnyArray | None = None,
+        share: slice | None = None,
     ) -> WindowSampler:
         training = self.recipe.training
         return WindowSampler(
@@ -168,6 +186,7 @@ class Session:
             batch_size=training.batch_size,
             generator=numpy_generator(seed),
             weights=weights,
+            share=share,
         )
 
     def _heldout_windows(self) -> WindowSampler | None:

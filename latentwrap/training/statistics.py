@@ -14,7 +14,8 @@ from latentwrap.datasets import Dataset, Episode, join_vectors
 from latentwrap.errors import DatasetError
 from latentwrap.models import LatentModel, LatentNormalizer
 from latentwrap.pixels import FrameSpec
-from latentwrap.types import FloatArray, IntArray
+from latentwrap.training.processes import ALONE, Processes
+from latentwrap.types import AnyArray, FloatArray, IntArray
 from latentwrap.vectors import VectorSpec
 
 _BYTES_AT_ONCE = 64 * 1024**2
@@ -124,9 +125,21 @@ def filter_beliefs(
         yield belief
 
 
-def latent_statistics(model: LatentModel, dataset: Dataset, episodes: IntArray) -> LatentNormalizer:
-    """Mean and standard deviation of the latents over all frames of the episodes."""
-    return statistics_of(filter_episodes(model, dataset, episodes), model.latent_size)
+def latent_statistics(
+    model: LatentModel, dataset: Dataset, episodes: IntArray, processes: Processes = ALONE
+) -> LatentNormalizer:
+    """Mean and standard deviation of the latents over all frames of the episodes.
+
+    Args:
+        model: with frames and actions as the dataset has them.
+        dataset: where the episodes are.
+        episodes: their numbers, int64 (E,).
+        processes: that share the work.
+    """
+    ours = episodes[processes.rank :: processes.count]
+    latents = filter_episodes(model, dataset, ours)
+    sums = processes.together(lambda: _sums_of(latents, model.latent_size))
+    return _from_sums(processes.sum(sums))
 
 
 def vector_statistics(dataset: Dataset, episodes: IntArray) -> LatentNormalizer | None:
@@ -141,12 +154,22 @@ def vector_statistics(dataset: Dataset, episodes: IntArray) -> LatentNormalizer 
 
 def statistics_of(pieces: Iterable[FloatArray], size: int) -> LatentNormalizer:
     """Mean and standard deviation over the rows of all pieces, each (n, `size`)."""
-    count, total, squares = 0, np.zeros(size), np.zeros(size)
+    return _from_sums(_sums_of(pieces, size))
+
+
+def _sums_of(pieces: Iterable[FloatArray], size: int) -> AnyArray:
+    """Count, sum and sum of squares in each of the columns, float64 (3, `size`)."""
+    sums = np.zeros((3, size))
     for piece in pieces:
         wide = piece.astype(np.float64)
-        count += len(wide)
-        total += wide.sum(axis=0)
-        squares += np.square(wide).sum(axis=0)
+        sums[0] += len(wide)
+        sums[1] += wide.sum(axis=0)
+        sums[2] += np.square(wide).sum(axis=0)
+    return sums
+
+
+def _from_sums(sums: AnyArray) -> LatentNormalizer:
+    count, total, squares = sums
     mean = total / count
     std = np.sqrt(np.maximum(squares / count - np.square(mean), 0))
     return LatentNormalizer(mean.astype(np.float32), std.astype(np.float32))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from latentwrap.errors import TrainingDiverged
 from latentwrap.models import LatentModel, LossTerms, WindowTensors
 from latentwrap.optimizers import moments, restore_moments, under
 from latentwrap.seeding import torch_generator
+from latentwrap.training.processes import ALONE, LossFunction, Processes
 from latentwrap.training.recipes import TrainingConfig
 
 
@@ -21,16 +23,25 @@ class ModelUpdater:
 
     Args:
         model: trained in place.
-        config: learning rate, and the norm that gradients are scaled down to.
+        config: batch size, learning rate, and the norm that gradients are scaled down to.
         seed: of the noise.
+        processes: that share each batch.
 
     Attributes:
         model, config: as given.
         steps_done: updates so far.
     """
 
-    def __init__(self, model: LatentModel, config: TrainingConfig, *, seed: int) -> None:
+    def __init__(
+        self,
+        model: LatentModel,
+        config: TrainingConfig,
+        *,
+        seed: int,
+        processes: Processes = ALONE,
+    ) -> None:
         self.model, self.config = model, config
+        self._processes, self._share = processes, processes.share(config.batch_size)
         self.steps_done = 0
         self._limit = math.inf if config.max_grad_norm is None else config.max_grad_norm
         self._noise = torch_generator(seed)
@@ -39,22 +50,30 @@ class ModelUpdater:
     def update(self, windows: Windows) -> LossTerms:
         """One update; returns the loss before it.
 
+        Args:
+            windows: a batch, or this process's share of it. The features that are returned are
+                those of these windows, the loss is that of the whole batch.
+
         Raises:
             TrainingDiverged: the loss or its gradient is not finite; the weights are untouched.
         """
         tensors = to_tensors(windows, self.model)
-        loss = self.model.loss(tensors, draw_noise(self.model, tensors, self._noise))
+        loss = self._loss(tensors, self._draw_noise(tensors.frames.shape[1]))
         self._optimizer.zero_grad(set_to_none=True)
-        loss.total.backward()  # type: ignore[no-untyped-call]
+        self._processes.backward(loss.total, self._share)
         gradient = torch.nn.utils.clip_grad_norm_(list(self.model.parameters()), self._limit)
-        self._check_finite(loss.total.detach(), gradient)
+        found = {name: term.detach() for name, term in {**loss.terms, "": loss.total}.items()}
+        terms = self._processes.mean(found, self._share)
+        total = terms.pop("")
+        self._check_finite(total, gradient)
         self._optimizer.step()
         self.steps_done += 1
-        return LossTerms(
-            loss.total.detach(),
-            {name: term.detach() for name, term in loss.terms.items()},
-            loss.features,
-        )
+        return LossTerms(total, terms, loss.features)
+
+    @cached_property
+    def _loss(self) -> LossFunction:
+        """Made when all processes are about to take it: making it connects them."""
+        return self._processes.loss_of(self.model)
 
     def state(self) -> dict[str, Tensor]:
         """Copies of weights, moments and the state of the noise, by name."""
@@ -69,6 +88,11 @@ class ModelUpdater:
         restore_moments(self._optimizer, under("adam.", tensors))
         self.steps_done = steps_done
 
+    def _draw_noise(self, steps: int) -> Tensor:
+        """This process's share of the noise of a batch, all of which is drawn in each of them."""
+        noise = draw_noise(self.model, (self.config.batch_size, steps), self._noise)
+        return noise[self._share.rows]
+
     def _check_finite(self, loss: Tensor, gradient: Tensor) -> None:
         if not bool(torch.isfinite(loss) & torch.isfinite(gradient)):
             raise TrainingDiverged(
@@ -77,10 +101,10 @@ class ModelUpdater:
             )
 
 
-def draw_noise(model: LatentModel, windows: WindowTensors, generator: torch.Generator) -> Tensor:
-    """The noise that the loss of windows takes, float32 (B, L+1, `loss_noise_size`)."""
-    shape = (*windows.frames.shape[:2], model.loss_noise_size)
-    return torch.randn(shape, generator=generator).to(model.device)
+def draw_noise(model: LatentModel, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    """The noise that the loss takes of windows (B, L+1), float32 (B, L+1, `loss_noise_size`)."""
+    drawn = torch.randn((*shape, model.loss_noise_size), generator=generator)
+    return drawn.to(model.device)
 
 
 def to_tensors(windows: Windows, model: LatentModel) -> WindowTensors:

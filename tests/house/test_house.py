@@ -23,6 +23,7 @@ BASE = [
     "files",
     "identity",
     "interrupts",
+    "launch",
     "optimizers",
     "progress",
     "runlog",

@@ -189,13 +189,39 @@ def test_the_first_memory_is_that_of_nothing_seen_and_nothing_done() -> None:
 
 def test_only_the_drawn_share_of_the_frames_is_reconstructed() -> None:
     windows = make_windows(batch=4)
-    whole, part = make_model(), make_model(SMALL.replace(decoded_fraction=0.5))
+    count, drawn = windows.frames.shape[1], 2
+    whole, part = make_model(), make_model(SMALL.replace(decoded_fraction=drawn / count))
     noise = make_noise(whole, windows)
     noise[..., -1] = -1.0
-    noise[:2, :, -1] = 1.0  # the first two windows are drawn
-    first = WindowTensors(*(tensor[:2] for tensor in windows[:4]))
-    expected = whole.loss(first, noise[:2]).terms["image"]
+    noise[:, :drawn, -1] = 1.0  # the first frames of each window are drawn
+    first = cut(windows, slice(None), frames=drawn)
+    expected = whole.loss(first, noise[:, :drawn]).terms["image"] * (count / drawn)
     torch.testing.assert_close(part.loss(windows, noise).terms["image"], expected)
+
+
+def cut(windows: WindowTensors, rows: slice, *, frames: int) -> WindowTensors:
+    """The first frames of some windows."""
+    assert windows.rewards is not None
+    return WindowTensors(
+        windows.frames[rows, :frames],
+        windows.actions[rows, : frames - 1],
+        windows.rewards[rows, : frames - 1],
+        windows.terminations[rows, : frames - 1],
+    )
+
+
+@pytest.mark.parametrize("fraction", [1.0, 0.5])
+def test_the_loss_is_the_mean_of_those_of_its_windows(fraction: float) -> None:
+    """So that processes may each compute some of them."""
+    windows = make_windows(batch=5)
+    model = make_model(SMALL.replace(decoded_fraction=fraction))
+    noise, frames = make_noise(model, windows), windows.frames.shape[1]
+    whole = model.loss(windows, noise)
+    few, many = slice(0, 2), slice(2, 5)
+    parts = [model.loss(cut(windows, rows, frames=frames), noise[rows]) for rows in (few, many)]
+    for name, term in {**whole.terms, "total": whole.total}.items():
+        ours = [{**part.terms, "total": part.total}[name] for part in parts]
+        torch.testing.assert_close((2 * ours[0] + 3 * ours[1]) / 5, term, msg=name)
 
 
 @pytest.mark.parametrize("size", [2, 3, 16])

@@ -21,8 +21,8 @@ from latentwrap.vectors import VectorSpec
 
 FRAME = FrameSpec(height=16, width=16)
 VECTORS = VectorSpec(names=("joints",), sizes=(3,))
-CONFIG = TrainingConfig(learning_rate=0.01)
 BATCH, LENGTH = 3, 4
+CONFIG = TrainingConfig(learning_rate=0.01, batch_size=BATCH)
 
 
 def make_model(kind: str = "rssm", **options: Any) -> LatentModel:
@@ -172,5 +172,5 @@ def test_windows_become_tensors_as_the_model_takes_them() -> None:
         assert ours.dtype == theirs.dtype
     without = Windows(windows.frames, windows.actions, None, windows.terminations)
     assert to_tensors(without, make_model()).rewards is None
-    noise = draw_noise(model, tensors, torch.Generator().manual_seed(0))
+    noise = draw_noise(model, (BATCH, LENGTH + 1), torch.Generator().manual_seed(0))
     assert noise.shape == (BATCH, LENGTH + 1, model.loss_noise_size)
