@@ -14,7 +14,8 @@ from hypothesis import settings
 import latentwrap  # noqa: F401 - registers the environments
 from latentwrap.actions import ActionSpec
 from latentwrap.envs import PIXEL_PENDULUM
-from latentwrap.models import LatentModel, LatentNormalizer, build_model, save_model
+from latentwrap.models import LatentModel, build_model, save_model
+from latentwrap.normalizer import LatentNormalizer
 from latentwrap.pixels import FrameSpec
 from latentwrap.vectors import VectorSpec
 

@@ -11,8 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from latentwrap.agents.networks import TwinLinear
-from latentwrap.models import LatentNormalizer
-from latentwrap.models.normalizer import STD_FLOOR
+from latentwrap.normalizer import STD_FLOOR, LatentNormalizer
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from latentwrap.errors import CheckpointError, LatentwrapError
+from latentwrap.filtering.fitting import FrameFitter
 from latentwrap.models import LatentModel, load_model
 from latentwrap.seeding import restored_torch_generators, torch_generator, torch_states
 from latentwrap.types import AnyArray, BoolArray, FloatArray, Frames
 from latentwrap.wrappers.diagnosis import Diagnosis, diagnose
-from latentwrap.wrappers.fitting import FrameFitter
 from latentwrap.wrappers.streams import StreamInputs, advance_streams
 
 

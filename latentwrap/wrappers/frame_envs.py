@@ -11,12 +11,12 @@ from gymnasium.vector import VectorEnv
 
 from latentwrap.envs.frames import FRAME, VECTORS, FrameSkip, RenderFrame, frame_options
 from latentwrap.errors import EnvironmentMismatch
+from latentwrap.filtering.fitting import FrameFitter, check_made
 from latentwrap.models import LatentModel
 from latentwrap.pixels import FrameSpec
 from latentwrap.training.statistics import vector_words
 from latentwrap.types import AnyArray
 from latentwrap.vectors import VectorSpec
-from latentwrap.wrappers.fitting import FrameFitter, check_made
 from latentwrap.wrappers.workers import (
     Environment,
     GymnasiumWorkers,

@@ -23,6 +23,7 @@ BASE = [
     "files",
     "identity",
     "interrupts",
+    "normalizer",
     "optimizers",
     "progress",
     "runlog",
@@ -33,6 +34,7 @@ BASE = [
 ]
 ROOMS = [
     "pixels",
+    "filtering",
     "envs",
     "datasets",
     "models",

@@ -1,0 +1,1 @@
+"""Filtering without torch: what filters of every backend share."""
