@@ -41,6 +41,7 @@ ROOMS = [
     "training",
     "encoding",
     "wrappers",
+    "exporting",
     "agents",
     "joint",
     "evaluation",
@@ -118,7 +119,7 @@ def run_python(code: str) -> str:
 
 
 def test_importing_latentwrap_does_not_import_torch() -> None:
-    heavy = "['torch', 'cv2', 'h5py', 'matplotlib', 'pydantic', 'stable_baselines3']"
+    heavy = "['torch', 'cv2', 'h5py', 'matplotlib', 'pydantic', 'stable_baselines3', 'onnxruntime']"
     code = f"import sys, latentwrap; print([m for m in {heavy} if m in sys.modules])"
     assert run_python(code) == "[]"
 
