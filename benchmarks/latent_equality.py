@@ -27,7 +27,8 @@ import torch
 from gymnasium import spaces
 
 from latentwrap.actions import ActionSpec
-from latentwrap.models import LatentModel, LatentNormalizer, build_model
+from latentwrap.models import LatentModel, build_model
+from latentwrap.normalizer import LatentNormalizer
 from latentwrap.pixels import FrameSpec
 from latentwrap.testing import Plan
 from latentwrap.testing.comparing import RAW, STANDARDISED, Comparison, compare

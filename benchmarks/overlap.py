@@ -26,7 +26,8 @@ from latentwrap.agents.online import OnlineAgent
 from latentwrap.datasets.workers import running
 from latentwrap.devices import threads_beside
 from latentwrap.envs.making import make_env
-from latentwrap.models import LatentNormalizer, build_model, load_model, save_model
+from latentwrap.models import build_model, load_model, save_model
+from latentwrap.normalizer import LatentNormalizer
 from latentwrap.training import make_recipe
 from latentwrap.wrappers.frame_envs import frame_maker
 from latentwrap.wrappers.workers import OneEnvironment, made_frames

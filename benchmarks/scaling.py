@@ -262,7 +262,8 @@ def make_session(case: Case, path: Path, processes: Any) -> Any:
 def measure_filtering(case: Case, path: Path, _updates: int) -> None:
     """Time `encode` with a model that has not learned."""
     from latentwrap.encoding import encode
-    from latentwrap.models import LatentNormalizer, save_model
+    from latentwrap.models import save_model
+    from latentwrap.normalizer import LatentNormalizer
     from latentwrap.training.processes import ALONE
 
     few = replace(case, memory=STREAMED)

@@ -20,7 +20,8 @@ from latentwrap.agents.kinds import kind_of
 from latentwrap.agents.learner import Learner, Sight
 from latentwrap.agents.replay import Replay
 from latentwrap.allocator import keep_freed_memory
-from latentwrap.models import LatentModel, LatentNormalizer, WindowTensors, build_model, save_model
+from latentwrap.models import LatentModel, WindowTensors, build_model, save_model
+from latentwrap.normalizer import LatentNormalizer
 from latentwrap.pixels import FrameSpec
 from latentwrap.training import make_recipe
 

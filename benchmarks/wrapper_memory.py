@@ -18,7 +18,8 @@ from gymnasium import spaces
 
 from latentwrap import LatentObservation
 from latentwrap.actions import ActionSpec
-from latentwrap.models import LatentNormalizer, build_model
+from latentwrap.models import build_model
+from latentwrap.normalizer import LatentNormalizer
 from latentwrap.pixels import FrameSpec
 
 SIDE = 16

@@ -23,6 +23,7 @@ _VERBS = {
     "pretrain": "Train a latent model on a dataset.",
     "evaluate": "Measure a latent model: the quality report.",
     "encode": "Write a dataset as latents, for offline RL.",
+    "export": "Write a latent model for a robot without torch.",
     "train": "Train SAC on latents, or with --joint model and agent together.",
     "improve": "Let agent and model teach each other, round by round.",
     "play": "Evaluate a trained agent and record a video.",

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from latentwrap.agents import SAC
     from latentwrap.envs.frames import FrameSkip, RenderFrame
     from latentwrap.errors import LatentwrapError
+    from latentwrap.filtering import OnnxFilter
     from latentwrap.joint import SLAC
     from latentwrap.models import LatentModel, load_model
     from latentwrap.wrappers import LatentFilter, LatentObservation, VectorLatentObservation
@@ -28,6 +29,7 @@ _HOME = {
     "LatentModel": "latentwrap.models",
     "LatentObservation": "latentwrap.wrappers",
     "LatentwrapError": "latentwrap.errors",
+    "OnnxFilter": "latentwrap.filtering",
     "RenderFrame": "latentwrap.envs.frames",
     "VectorLatentObservation": "latentwrap.wrappers",
     "load_model": "latentwrap.models",
@@ -41,6 +43,7 @@ __all__ = [
     "LatentModel",
     "LatentObservation",
     "LatentwrapError",
+    "OnnxFilter",
     "RenderFrame",
     "VectorLatentObservation",
     "__version__",

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
+from typing import Any, cast
 
 import numpy as np
 from gymnasium import spaces
@@ -58,7 +59,7 @@ class ActionSpec:
         """float32 for Box, int64 for the discrete spaces."""
         return np.dtype(np.float32 if isinstance(self.space, spaces.Box) else np.int64)
 
-    @property
+    @cached_property
     def size(self) -> int:
         """Columns of an encoded action, A."""
         if isinstance(self.space, spaces.Discrete):
@@ -118,7 +119,7 @@ class ActionSpec:
             float32 (N, A).
         """
         if isinstance(self.space, spaces.Box):
-            return scale_to_unit(self.space, stored)
+            return self._unit_scale(stored)
         if isinstance(self.space, spaces.Discrete):
             return _one_hot(stored[:, 0] - self.space.start, int(self.space.n))
         if isinstance(self.space, spaces.MultiDiscrete):
@@ -127,6 +128,11 @@ class ActionSpec:
             columns = [_one_hot(shifted[:, i], int(n)) for i, n in enumerate(sizes)]
             return np.concatenate(columns, axis=1)
         return stored.astype(np.float32)
+
+    @cached_property
+    def _unit_scale(self) -> UnitScale:
+        """Of a Box; a filter asks for it at every step."""
+        return UnitScale(cast(spaces.Box, self.space))
 
     def matches(self, other: spaces.Space[Any]) -> bool:
         """Whether actions of another space mean the same."""
@@ -210,24 +216,37 @@ def choices(space: spaces.Space[Any]) -> tuple[Any, Any]:
     return 0, 2 if isinstance(space, spaces.MultiBinary) else None
 
 
-def scale_to_unit(space: spaces.Box, actions: AnyArray) -> FloatArray:
-    """Clip to the bounds, and scale dimensions with two finite bounds to [-1, 1].
+class UnitScale:
+    """Clips to the bounds of a Box, and scales dimensions with two finite bounds to [-1, 1].
 
     Args:
         space: of n dimensions.
-        actions: (..., n), flat.
 
-    Returns:
-        float32 (..., n); a dimension whose bounds are equal gives -1.
+    Example:
+        >>> UnitScale(spaces.Box(0, 4, (2,)))(np.array([1.0, 5.0]))
+        array([-0.5,  1. ], dtype=float32)
     """
-    low = space.low.reshape(-1).astype(np.float64)
-    high = space.high.reshape(-1).astype(np.float64)
-    clipped = np.clip(actions.astype(np.float64), low, high)
-    bounded = space.bounded_below.reshape(-1) & space.bounded_above.reshape(-1)
-    base = np.where(bounded, low, 0)
-    width = np.where(bounded, high, 1) - base
-    unit = 2 * (clipped - base) / np.where(width > 0, width, 1) - 1
-    return np.where(bounded, unit, clipped).astype(np.float32)
+
+    def __init__(self, space: spaces.Box) -> None:
+        self._low = space.low.reshape(-1).astype(np.float64)
+        self._high = space.high.reshape(-1).astype(np.float64)
+        bounded = space.bounded_below.reshape(-1) & space.bounded_above.reshape(-1)
+        self._base = np.where(bounded, self._low, 0)
+        width = np.where(bounded, self._high, 1) - self._base
+        self._width = np.where(width > 0, width, 1)
+        self._bounded = None if bounded.all() else bounded
+
+    def __call__(self, actions: AnyArray) -> FloatArray:
+        """Scale actions (..., n), flat.
+
+        Returns:
+            float32 (..., n); a dimension whose bounds are equal gives -1.
+        """
+        clipped = np.minimum(np.maximum(actions.astype(np.float64), self._low), self._high)
+        unit = 2 * (clipped - self._base) / self._width - 1
+        if self._bounded is not None:
+            unit = np.where(self._bounded, unit, clipped)
+        return unit.astype(np.float32)
 
 
 def _one_hot(index: AnyArray, size: int) -> FloatArray:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from pathlib import Path
 
 import gymnasium as gym
@@ -14,7 +16,9 @@ from hypothesis import settings
 import latentwrap  # noqa: F401 - registers the environments
 from latentwrap.actions import ActionSpec
 from latentwrap.envs import PIXEL_PENDULUM
-from latentwrap.models import LatentModel, LatentNormalizer, build_model, save_model
+from latentwrap.exporting import export_onnx
+from latentwrap.models import LatentModel, build_model, save_model
+from latentwrap.normalizer import LatentNormalizer
 from latentwrap.pixels import FrameSpec
 from latentwrap.vectors import VectorSpec
 
@@ -81,6 +85,21 @@ def tiny_checkpoint(tmp_path: Path, tiny_model: LatentModel) -> Path:
     path = tmp_path / "tiny.safetensors"
     save_model(path, tiny_model, training={})
     return path
+
+
+@pytest.fixture(scope="session")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Checkpoints of the kinds in `TINY` with exported graphs beside them; not to be changed."""
+    folder = tmp_path_factory.mktemp("exported")
+
+    @functools.cache
+    def export(kind: str) -> Path:
+        path = folder / f"{kind}.safetensors"
+        save_model(path, make_tiny_model(kind=kind), training={})
+        export_onnx(path)
+        return path
+
+    return export
 
 
 @pytest.fixture

@@ -20,7 +20,8 @@ from latentwrap.actions import ActionSpec
 from latentwrap.datasets import Dataset, collect
 from latentwrap.envs.frames import RenderFrame
 from latentwrap.errors import EnvironmentMismatch
-from latentwrap.models import LatentNormalizer, build_model
+from latentwrap.models import build_model
+from latentwrap.normalizer import LatentNormalizer
 
 gym.register_envs(shimmy)
 ENV = "shimmy:dm_control/cheetah-run-v0"

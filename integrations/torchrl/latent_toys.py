@@ -16,7 +16,8 @@ from torchrl.envs import EnvBase, GymWrapper, TransformedEnv
 from latentwrap import LatentFilter
 from latentwrap.actions import ActionSpec
 from latentwrap.integrations.torchrl import LatentTransform
-from latentwrap.models import LatentModel, LatentNormalizer, build_model
+from latentwrap.models import LatentModel, build_model
+from latentwrap.normalizer import LatentNormalizer
 from latentwrap.pixels import FrameSpec
 
 SIZE = 32

@@ -12,7 +12,7 @@ from gymnasium import spaces
 from torch import Tensor
 from torch.nn import functional as F
 
-from latentwrap.actions import scale_to_unit
+from latentwrap.actions import UnitScale
 from latentwrap.agents.config import SACConfig
 from latentwrap.agents.layers import Pass, back_to_first, learn, run
 from latentwrap.agents.networks import Actor, Critics, Decision, Expectation, mlp
@@ -152,7 +152,7 @@ class ContinuousActions:
     """
 
     def __init__(self, space: spaces.Box) -> None:
-        self._space = space
+        self._space, self._to_unit = space, UnitScale(space)
         self.size = int(np.prod(space.shape))
 
     def target_entropy(self, config: SACConfig) -> float:
@@ -170,7 +170,7 @@ class ContinuousActions:
 
     def to_row(self, action: Any) -> FloatArray:
         """An action of the environment as the replay stores it; clipped to the bounds."""
-        return scale_to_unit(self._space, np.reshape(action, -1))
+        return self._to_unit(np.reshape(action, -1))
 
     def to_actions(self, rows: FloatArray) -> AnyArray:
         """Rows (B, A) as the environment takes them, (B, ...)."""

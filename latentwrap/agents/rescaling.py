@@ -11,8 +11,7 @@ import torch
 from torch import Tensor
 
 from latentwrap.agents.layers import Dense, Layer
-from latentwrap.models import LatentNormalizer
-from latentwrap.models.normalizer import STD_FLOOR
+from latentwrap.normalizer import STD_FLOOR, LatentNormalizer
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ from latentwrap.datasets import Dataset, layout
 from latentwrap.encoding.episodes import Columns
 from latentwrap.encoding.info import LATENTS, LatentInfo
 from latentwrap.errors import CheckpointError, DatasetError
-from latentwrap.models import LatentModel, LatentNormalizer
+from latentwrap.models import LatentModel
+from latentwrap.normalizer import LatentNormalizer
 from latentwrap.training.statistics import check_dataset, filter_episodes
 from latentwrap.types import FloatArray
 

@@ -15,7 +15,7 @@ from gymnasium import spaces
 from latentwrap._version import __version__
 from latentwrap.datasets import DatasetInfo, layout
 from latentwrap.errors import DatasetError
-from latentwrap.models.normalizer import CLIP
+from latentwrap.normalizer import CLIP
 from latentwrap.vectors import VectorSpec
 
 FORMAT = "latentwrap-latents"

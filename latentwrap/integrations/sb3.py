@@ -37,7 +37,7 @@ class VecLatentObservation(VecEnvWrapper):
         venv: vector environment with images in its observations.
         ckpt: path of a checkpoint, or a loaded model.
         device, deterministic, normalize, frame_skip, stretch, image_keys, vector_keys, layout,
-            diagnostics: as of `latentwrap.VectorLatentObservation`.
+            diagnostics, backend: as of `latentwrap.VectorLatentObservation`.
 
     Attributes:
         filter: the filter, one stream for each environment.
@@ -71,6 +71,7 @@ class VecLatentObservation(VecEnvWrapper):
         vector_keys: Sequence[str] | None = None,
         layout: str | None = None,
         diagnostics: bool = False,
+        backend: str = "torch",
     ) -> None:
         self.filter = LatentFilter(
             ckpt,
@@ -80,6 +81,7 @@ class VecLatentObservation(VecEnvWrapper):
             normalize=normalize,
             stretch=stretch,
             diagnostics=diagnostics,
+            backend=backend,
         )
         workers = _VecEnvWorkers(venv)
         refuse_latents(workers)

@@ -16,7 +16,7 @@ from torchrl.envs import Transform
 from latentwrap.errors import CheckpointError, EnvironmentMismatch, LatentwrapError
 from latentwrap.integrations.torchrl_spaces import space_of
 from latentwrap.models import LatentModel, load_model, map_belief
-from latentwrap.models.normalizer import CLIP
+from latentwrap.normalizer import CLIP
 from latentwrap.pixels import fit_images, guess_layout, newest_image, newest_shape
 from latentwrap.seeding import restored_torch_generators, torch_generator, torch_states
 

@@ -12,7 +12,8 @@ import torch
 from latentwrap.actions import ActionSpec
 from latentwrap.errors import ConfigError
 from latentwrap.joint.sequences import SequenceReplay
-from latentwrap.models import LatentModel, LatentNormalizer, WindowTensors, build_model
+from latentwrap.models import LatentModel, WindowTensors, build_model
+from latentwrap.normalizer import LatentNormalizer
 from latentwrap.seeding import torch_generator
 from latentwrap.training.memory import MemoryEstimate, estimate_memory, weight_bytes
 from latentwrap.training.recipes import Recipe, TrainingConfig, make_recipe, stored_recipe

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from latentwrap.agents.learner import Sight
 from latentwrap.joint.config import JointConfig
-from latentwrap.models import LatentModel, LatentNormalizer
-from latentwrap.models.normalizer import CLIP, STD_FLOOR
+from latentwrap.models import LatentModel
+from latentwrap.normalizer import CLIP, STD_FLOOR, LatentNormalizer
 from latentwrap.types import FloatArray
 from latentwrap.wrappers.following import History
 

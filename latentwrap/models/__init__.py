@@ -4,7 +4,6 @@ from latentwrap.models.base import Innovation, LatentModel, LossTerms, WindowTen
 from latentwrap.models.checkpoint import describe_model, load_model, rebuild_model, save_model
 from latentwrap.models.deterministic import DeterministicConfig, DeterministicModel
 from latentwrap.models.kinds import KINDS, build_model
-from latentwrap.models.normalizer import LatentNormalizer
 from latentwrap.models.observation import ObservationConfig
 from latentwrap.models.rssm import RSSMConfig, RSSMModel
 from latentwrap.models.slac import SLACConfig, SLACModel
@@ -15,7 +14,6 @@ __all__ = [
     "DeterministicModel",
     "Innovation",
     "LatentModel",
-    "LatentNormalizer",
     "LossTerms",
     "ObservationConfig",
     "RSSMConfig",

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from latentwrap.actions import ActionSpec
 from latentwrap.config import Config
 from latentwrap.errors import LatentwrapError
-from latentwrap.models.normalizer import LatentNormalizer
+from latentwrap.normalizer import LatentNormalizer
 from latentwrap.pixels import FrameSpec
 from latentwrap.types import FloatArray
 from latentwrap.vectors import VectorSpec

@@ -14,7 +14,7 @@ from latentwrap.devices import resolve_device
 from latentwrap.errors import CheckpointError, LatentwrapError
 from latentwrap.models.base import CheckpointInfo, LatentModel
 from latentwrap.models.kinds import build_model
-from latentwrap.models.normalizer import LatentNormalizer
+from latentwrap.normalizer import LatentNormalizer
 from latentwrap.pixels import FrameSpec
 from latentwrap.vectors import VectorSpec
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from abc import ABC
 from collections.abc import Callable, Sequence
 from itertools import pairwise
@@ -128,6 +129,10 @@ class PixelNetworks(nn.Module, ABC):
             len(pixels), self.rows * patch, self.columns * patch, frame.channels
         )
         return whole[:, : frame.height, : frame.width].contiguous()
+
+    def keep_batches_whole(self) -> None:
+        """Never split a batch: what is traced with one size of it serves all sizes."""
+        self._frames_at_once = sys.maxsize
 
     def encode(self, frames: Tensor) -> Tensor:
         """Features of uint8 frames (N, H, W, C); float32 (N, features)."""

@@ -12,7 +12,8 @@ from torch import Tensor
 from latentwrap.actions import describe
 from latentwrap.datasets import Dataset, Episode, join_vectors
 from latentwrap.errors import DatasetError
-from latentwrap.models import LatentModel, LatentNormalizer
+from latentwrap.models import LatentModel
+from latentwrap.normalizer import LatentNormalizer
 from latentwrap.pixels import FrameSpec
 from latentwrap.training.processes import ALONE, Processes
 from latentwrap.types import AnyArray, FloatArray, IntArray

@@ -14,12 +14,12 @@ from latentwrap.envs.frames import FRAME, VECTORS, FrameSkip, RenderFrame, frame
 from latentwrap.envs.making import find_spec
 from latentwrap.envs.workers import FrameEnvMaker
 from latentwrap.errors import EnvironmentMismatch
+from latentwrap.filtering.fitting import FrameFitter, check_made
 from latentwrap.models import LatentModel
 from latentwrap.pixels import FrameSpec
 from latentwrap.training.statistics import vector_words
 from latentwrap.types import AnyArray
 from latentwrap.vectors import VectorSpec
-from latentwrap.wrappers.fitting import FrameFitter, check_made
 from latentwrap.wrappers.workers import (
     Environment,
     GymnasiumWorkers,

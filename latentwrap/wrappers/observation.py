@@ -52,6 +52,7 @@ class LatentObservation(gym.ObservationWrapper[FloatArray, Any, Any], RecordCons
         diagnostics: put `info["latentwrap"]` with the reconstruction error and the KL of the step
             and the std of the belief, as `latentwrap.wrappers.Diagnosis` says; encodes every
             frame twice.
+        backend: what filters, as of `LatentFilter`: `torch`, or `onnx` by exported graphs.
 
     Attributes:
         filter: the filter, whose `belief` may be saved and restored.
@@ -89,6 +90,7 @@ class LatentObservation(gym.ObservationWrapper[FloatArray, Any, Any], RecordCons
         vector_keys: Sequence[str] | None = None,
         layout: str | None = None,
         diagnostics: bool = False,
+        backend: str = "torch",
     ) -> None:
         recorded = None if isinstance(ckpt, LatentModel) else str(Path(ckpt).resolve())
         RecordConstructorArgs.__init__(
@@ -103,6 +105,7 @@ class LatentObservation(gym.ObservationWrapper[FloatArray, Any, Any], RecordCons
             vector_keys=vector_keys,
             layout=layout,
             diagnostics=diagnostics,
+            backend=backend,
         )
         self.filter = LatentFilter(
             ckpt,
@@ -111,6 +114,7 @@ class LatentObservation(gym.ObservationWrapper[FloatArray, Any, Any], RecordCons
             normalize=normalize,
             stretch=stretch,
             diagnostics=diagnostics,
+            backend=backend,
         )
         super().__init__(env)
         refuse_latents(OneEnvironment(env))

@@ -11,11 +11,11 @@ from gymnasium import spaces
 
 from latentwrap.envs.frames import Renderer
 from latentwrap.errors import EnvironmentMismatch
-from latentwrap.models.normalizer import CLIP
+from latentwrap.filtering.fitting import check_made
+from latentwrap.normalizer import CLIP
 from latentwrap.types import BoolArray, FloatArray
 from latentwrap.wrappers.choosing import Inputs, choose_inputs
 from latentwrap.wrappers.filter import LatentFilter
-from latentwrap.wrappers.fitting import check_made
 from latentwrap.wrappers.scaling import vector_scale
 from latentwrap.wrappers.vector_memory import VectorMemory
 from latentwrap.wrappers.workers import MadeFrames

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from latentwrap.errors import EnvironmentMismatch
-from latentwrap.models import LatentModel, LatentNormalizer
+from latentwrap.models import LatentModel
+from latentwrap.normalizer import LatentNormalizer
 from latentwrap.wrappers.choosing import Inputs
 
 

@@ -57,6 +57,7 @@ class VectorLatentObservation(VectorWrapper):
         image_keys, vector_keys, layout: as of `LatentObservation`; `None` takes what `RenderFrame`
             observes.
         diagnostics: as of `LatentObservation`: `infos["latentwrap"]` holds arrays.
+        backend: as of `LatentObservation`.
 
     Attributes:
         filter: the filter, one stream for each environment.
@@ -97,6 +98,7 @@ class VectorLatentObservation(VectorWrapper):
         vector_keys: Sequence[str] | None = None,
         layout: str | None = None,
         diagnostics: bool = False,
+        backend: str = "torch",
     ) -> None:
         super().__init__(env)
         self.filter = LatentFilter(
@@ -107,6 +109,7 @@ class VectorLatentObservation(VectorWrapper):
             normalize=normalize,
             stretch=stretch,
             diagnostics=diagnostics,
+            backend=backend,
         )
         workers = GymnasiumWorkers(env)
         refuse_latents(workers)

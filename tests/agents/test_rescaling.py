@@ -21,8 +21,7 @@ from latentwrap.agents.kinds import kind_of
 from latentwrap.agents.learner import Learner, Sight
 from latentwrap.agents.replay import Batch
 from latentwrap.agents.rescaling import Rescaling
-from latentwrap.models import LatentNormalizer
-from latentwrap.models.normalizer import STD_FLOOR
+from latentwrap.normalizer import STD_FLOOR, LatentNormalizer
 
 BOX, DISCRETE = spaces.Box(-1, 1, (2,)), spaces.Discrete(4)
 LATENT, MORE = 5, 3

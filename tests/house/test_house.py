@@ -21,9 +21,11 @@ BASE = [
     "errors",
     "extras",
     "files",
+    "graphs",
     "identity",
     "interrupts",
     "launch",
+    "normalizer",
     "optimizers",
     "progress",
     "runlog",
@@ -34,12 +36,14 @@ BASE = [
 ]
 ROOMS = [
     "pixels",
+    "filtering",
     "envs",
     "datasets",
     "models",
     "training",
     "encoding",
     "wrappers",
+    "exporting",
     "agents",
     "joint",
     "evaluation",
@@ -117,7 +121,7 @@ def run_python(code: str) -> str:
 
 
 def test_importing_latentwrap_does_not_import_torch() -> None:
-    heavy = "['torch', 'cv2', 'h5py', 'matplotlib', 'pydantic', 'stable_baselines3']"
+    heavy = "['torch', 'cv2', 'h5py', 'matplotlib', 'pydantic', 'stable_baselines3', 'onnxruntime']"
     code = f"import sys, latentwrap; print([m for m in {heavy} if m in sys.modules])"
     assert run_python(code) == "[]"
 

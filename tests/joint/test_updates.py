@@ -27,7 +27,8 @@ from tests.joint.worlds import (
 from latentwrap import SLAC
 from latentwrap.agents.kinds import kind_of
 from latentwrap.errors import TrainingDiverged
-from latentwrap.models import LatentModel, LatentNormalizer, map_belief
+from latentwrap.models import LatentModel, map_belief
+from latentwrap.normalizer import LatentNormalizer
 
 STEPS, HISTORY = 45, 3
 

@@ -25,7 +25,8 @@ from tests.joint.worlds import (
 from latentwrap import LatentObservation, VectorLatentObservation
 from latentwrap.joint import JointConfig
 from latentwrap.joint.view import AgentView
-from latentwrap.models import LatentModel, LatentNormalizer, map_belief
+from latentwrap.models import LatentModel, map_belief
+from latentwrap.normalizer import LatentNormalizer
 from latentwrap.wrappers.following import History
 from latentwrap.wrappers.history import HistoryObservation
 

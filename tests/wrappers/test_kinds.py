@@ -22,7 +22,8 @@ from latentwrap import (
     VectorLatentObservation,
 )
 from latentwrap.errors import EnvironmentMismatch, LatentwrapError
-from latentwrap.models import LatentModel, LatentNormalizer
+from latentwrap.models import LatentModel
+from latentwrap.normalizer import LatentNormalizer
 from latentwrap.pixels import Camera, FrameSpec
 from latentwrap.vectors import VectorSpec
 

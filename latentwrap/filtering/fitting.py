@@ -37,7 +37,7 @@ class FrameFitter:
 
     def __init__(self, spec: FrameSpec, num: int, *, stretch: bool) -> None:
         self._spec, self._num, self._stretch = spec, num, stretch
-        self._panels = spec.panels
+        self._panels, self._shape = spec.panels, (num, *spec.shape)
         self._whole = FrameSpec(height=spec.height, width=spec.width, channels=spec.channels)
         self._checked: set[tuple[tuple[int, ...], ...]] = set()
 
@@ -52,8 +52,11 @@ class FrameFitter:
         Raises:
             LatentwrapError: another number of frames, or one that does not fit.
         """
-        if self._is_fitted(frame):
-            return FittedFrames(frame.copy(), np.ones(self._num, bool), single=False)
+        if isinstance(frame, np.ndarray) and frame.dtype == np.uint8:
+            if frame.shape == self._shape:
+                return FittedFrames(frame.copy(), np.ones(self._num, bool), single=False)
+            if self._num == 1 and frame.shape == self._spec.shape:
+                return FittedFrames(frame[None].copy(), np.ones(1, bool), single=True)
         batched = self._is_batch(frame)
         single = self._num == 1 and not batched
         rows = [frame] if single else list(frame) if batched else []
@@ -91,10 +94,6 @@ class FrameFitter:
         if isinstance(frame, np.ndarray):
             return self._num > 1 or frame.ndim >= 4
         return isinstance(frame, list)
-
-    def _is_fitted(self, frame: Any) -> bool:
-        shape = (self._num, *self._spec.shape)
-        return isinstance(frame, np.ndarray) and (frame.shape, frame.dtype) == (shape, np.uint8)
 
     def _fit_one(self, image: Any) -> Frame | None:
         images = self._cameras(image)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -36,8 +37,15 @@ class LatentNormalizer:
         Returns:
             float32 (..., d), a new array.
         """
-        scaled = (latents - self.mean) / np.maximum(self.std, np.float32(STD_FLOOR))
-        return np.clip(scaled, -CLIP, CLIP).astype(np.float32)
+        scaled = (latents - self.mean) / self._floored
+        # Half the time of np.clip, for as few numbers as a latent has.
+        clipped: FloatArray = np.minimum(np.maximum(scaled, -CLIP), CLIP)
+        return clipped.astype(np.float32, copy=False)
+
+    @cached_property
+    def _floored(self) -> FloatArray:
+        floored: FloatArray = np.maximum(self.std, np.float32(STD_FLOOR))
+        return floored
 
     def to_json(self) -> dict[str, Any]:
         """A JSON document that `from_json` reads without loss."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from latentwrap.models import LatentNormalizer
+from latentwrap.normalizer import LatentNormalizer
 
 NORMALIZER = LatentNormalizer(np.float32([1, 0, 0]), np.float32([2, 0.001, 1]))
 
