@@ -50,7 +50,7 @@ def filter_step(num: int, backend: str = "torch", preset: str = "fast") -> Calla
         path = Path(folder) / "model.safetensors"
         save_model(path, make_model(preset), training={})
         if backend == "onnx":
-            from latentwrap.export import export_onnx
+            from latentwrap.exporting import export_onnx
 
             export_onnx(path)
         latents = LatentFilter(path, num, backend=backend)

@@ -170,15 +170,6 @@ def run_options(function: F) -> F:
     return click.option("--resume", is_flag=True, help="Go on with an interrupted run.")(function)
 
 
-def overlap_option(function: F) -> F:
-    """Add --overlap."""
-    return click.option(
-        "--overlap",
-        is_flag=True,
-        help="Step the environment in a process of its own while the agent learns.",
-    )(function)
-
-
 def frame_options(function: F) -> F:
     """Add --size and --grey."""
     function = click.option("--grey", is_flag=True, help="Store grey frames of coloured images.")(

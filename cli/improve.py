@@ -14,14 +14,13 @@ from latentwrap.cli.common import (
     Verb,
     device_option,
     output_option,
-    overlap_option,
     parse_settings,
     run_options,
     seed_option,
     settings_options,
     verb_options,
 )
-from latentwrap.cli.train import split_settings, tell_memory
+from latentwrap.cli.train import overlap_option, split_settings, tell_memory
 
 if TYPE_CHECKING:
     from latentwrap.joint.improving import ImproveResult, Round, Rounds

@@ -10,12 +10,12 @@ import click
 
 from latentwrap.cli.common import (
     INTERRUPTED,
+    F,
     Report,
     Verb,
     device_option,
     making_options,
     output_option,
-    overlap_option,
     parse_making,
     parse_settings,
     run_options,
@@ -37,6 +37,15 @@ _OF_NEW = {
 
 _OF_MODEL = "model."
 """What the names of the model's hyperparameters begin with."""
+
+
+def overlap_option(function: F) -> F:
+    """Add --overlap."""
+    return click.option(
+        "--overlap",
+        is_flag=True,
+        help="Step the environment in a process of its own while the agent learns.",
+    )(function)
 
 
 @click.command("train", cls=Verb)
