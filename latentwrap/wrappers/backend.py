@@ -14,6 +14,8 @@ from latentwrap.models import LatentModel
 
 BACKENDS = ("torch", "onnx")
 
+_MANY_STREAMS = 8
+
 
 class OnnxBackend:
     """Filters with the graphs that were exported beside the checkpoint of a model.
@@ -33,7 +35,9 @@ class OnnxBackend:
 
     def __init__(self, model: LatentModel, num: int, *, normalize: bool, stretch: bool) -> None:
         folder = _exported_folder(model)
-        self.runner = OnnxFilter(folder, num, normalize=normalize, stretch=stretch)
+        # For a few streams a second thread costs more than it computes.
+        threads = torch.get_num_threads() if num >= _MANY_STREAMS else 1
+        self.runner = OnnxFilter(folder, num, normalize=normalize, stretch=stretch, threads=threads)
         _check_fingerprint(self.runner, model, folder)
         with torch.inference_mode():
             nothing = torch.zeros(1, model.seen_size)
