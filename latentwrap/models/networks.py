@@ -14,7 +14,7 @@ from latentwrap.models.distributions import Categorical, Gaussian
 
 Activation: TypeAlias = Literal["leaky_relu", "elu"]
 
-_SLOPE = 0.2
+SLOPE = 0.2
 _EVEN = 0.01
 
 
@@ -94,7 +94,7 @@ def mlp(inputs: int, outputs: int, hidden: Sequence[int], activation: Activation
     """Linear layers with an activation between them."""
     layers: list[nn.Module] = []
     for size in hidden:
-        between = nn.ELU() if activation == "elu" else nn.LeakyReLU(_SLOPE, inplace=True)
+        between = nn.ELU() if activation == "elu" else nn.LeakyReLU(SLOPE, inplace=True)
         layers += [nn.Linear(inputs, size), between]
         inputs = size
     return nn.Sequential(*layers, nn.Linear(inputs, outputs))

@@ -7,13 +7,15 @@ from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 import torch
 from pydantic import Field
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from latentwrap.actions import ActionSpec
 from latentwrap.errors import ConfigError
 from latentwrap.models.base import Innovation, LossTerms, WindowTensors, map_belief
-from latentwrap.models.distributions import Distribution, kl_divergence
+from latentwrap.models.distributions import Distribution, Gaussian, kl_divergence
 from latentwrap.models.networks import CategoricalHead, GaussianHead, initialize
 from latentwrap.models.observation import ObservationConfig, ObservationModel
+from latentwrap.models.rollout import RolloutWeights, roll_out
 from latentwrap.pixels import FrameSpec
 from latentwrap.vectors import VectorSpec
 
@@ -181,6 +183,8 @@ class RSSMModel(ObservationModel):
             actions: float32 (B, L, A).
             noise: float32 (B, L+1, stochastic · classes).
         """
+        if not self.config.classes:
+            return self._infer_gaussian(features, actions, noise)
         h = self._first_memory(len(features))
         qs: list[Distribution] = []
         hs: list[Tensor] = []
@@ -195,6 +199,32 @@ class RSSMModel(ObservationModel):
             ss.append(q.sample(noise[:, t]))
         stacked = map_belief(lambda *steps: torch.stack(steps, dim=1), *qs)
         return Posterior(stacked, torch.stack(hs, dim=1), torch.stack(ss, dim=1))
+
+    def _infer_gaussian(self, features: Tensor, actions: Tensor, noise: Tensor) -> Posterior:
+        embed, first, *deeper = self._linear(self.embed, self.posterior.net)
+        s, h = self.config.stochastic, self.config.memory
+        # What does not depend on the steps before, for all steps at once; no action comes first.
+        nothing = actions.new_zeros(len(actions), 1, self.action_spec.size)
+        taken = F.linear(torch.cat([nothing, actions], dim=1), embed.weight[:, s:], embed.bias)
+        seen = F.linear(features, first.weight[:, h:], first.bias)
+        gru = self.memory
+        weights = RolloutWeights(
+            embed.weight[:, :s],
+            gru.weight_ih,
+            gru.bias_ih,
+            gru.weight_hh,
+            gru.bias_hh,
+            first.weight[:, :h],
+            tuple(p for layer in deeper for p in (layer.weight, layer.bias)),
+        )
+        rolled = roll_out(
+            taken, seen, noise, weights, activation=self.config.activation, min_std=_MIN_STD
+        )
+        return Posterior(Gaussian(rolled.mean, rolled.std), rolled.h, rolled.s)
+
+    @staticmethod
+    def _linear(*networks: nn.Sequential) -> list[nn.Linear]:
+        return [layer for net in networks for layer in net if isinstance(layer, nn.Linear)]
 
     def _kl_loss(self, posterior: Posterior) -> Tensor:
         """α KL(sg(q) ‖ p) + (1 − α) KL(q ‖ sg(p)), each at least `free_nats`; sg: no gradient."""
