@@ -74,7 +74,7 @@ def make_replay(size: int) -> Replay:
 
 def make_learner(size: int) -> Learner:
     """SAC with the default hyperparameters."""
-    keep_freed_memory()
+    keep_freed_memory()  # as `latentwrap.SAC` does
     where = torch.device("cpu")
     return Learner(kind_of(ACTIONS), Sight.of_all(size), SACConfig(), device=where, seed=0)
 
@@ -177,13 +177,3 @@ def matrices() -> Callable[[], object]:
 
 
 MATRICES_FLOPS = 2 * 2048**3
-
-
-def copying() -> Callable[[], object]:
-    """A copy of 64 MiB."""
-    source = torch.zeros(2**24)
-    target = torch.zeros_like(source)
-    return lambda: target.copy_(source)
-
-
-COPIED_BYTES = 2 * 4 * 2**24

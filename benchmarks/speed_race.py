@@ -6,7 +6,7 @@ import multiprocessing
 import statistics
 import time
 from collections.abc import Callable, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any, TypeAlias
@@ -42,18 +42,29 @@ def race(
         found: dict[str, float | str] = {}
         turns: dict[str, list[float]] = {}
         for name, connection in running.items():
-            answer = connection.recv()
+            answer = _received(connection)
             if isinstance(answer, str):
                 found[name] = answer
             else:
                 turns[name] = []
         for turn in range(rounds + _WARM_UP):
-            for name, seconds in turns.items():
+            for name in list(turns):
                 running[name].send(_GO)
-                taken = running[name].recv()
-                if turn >= _WARM_UP:
-                    seconds.append(taken / contestants[name].units)
+                taken = _received(running[name])
+                if isinstance(taken, str):
+                    found[name] = taken
+                    del turns[name]
+                elif turn >= _WARM_UP:
+                    turns[name].append(taken / contestants[name].units)
         return found | {name: statistics.median(seconds) for name, seconds in turns.items()}
+
+
+def _received(connection: Connection) -> float | str:
+    try:
+        answer: float | str = connection.recv()
+    except EOFError:
+        answer = "its process ended"
+    return answer
 
 
 @contextmanager
@@ -65,12 +76,14 @@ def _started(contestants: Mapping[str, Contestant], threads: int) -> Any:
         arguments = (there, contestant, threads)
         processes.append(context.Process(target=_contend, args=arguments, daemon=True))
         processes[-1].start()
+        there.close()  # else the end of the process would not be noticed
         connections[name].poll(None)  # one prepares at a time
     try:
         yield connections
     finally:
         for connection in connections.values():
-            connection.send(_STOP)
+            with suppress(OSError):  # it has ended already
+                connection.send(_STOP)
         for process in processes:
             process.join()
 

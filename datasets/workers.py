@@ -45,7 +45,7 @@ def running(
             raise DatasetError(
                 "The process of an environment ended unexpectedly (killed, out of memory, or a "
                 "script without if __name__ == '__main__'): see its own output, and pass --resume "
-                "to go on with the episodes so far."
+                "to go on with what was saved."
             ) from error
         raise
     _close(envs)

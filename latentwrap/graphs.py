@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TypeAlias
+from functools import partial
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
@@ -23,19 +24,32 @@ class Graphed:
     must do the same work for inputs of the same shapes, change what it keeps in place, and never
     wait for the GPU; each new combination of shapes becomes a graph of its own.
 
+    A copy records graphs of its own.
+
     Args:
         function: of tensors, or of `None`, which stays what it was.
-        record: records a graph; another one is for tests.
+        record: records a graph.
 
     Example:
         >>> def doubled(x):
         ...     return {"y": 2 * x}
-        >>> Graphed(doubled)(torch.ones(1, device="cuda"))  # doctest: +SKIP
+        >>> graphed = Graphed(doubled, record_on(torch.device("cuda")))  # doctest: +SKIP
+        >>> graphed(torch.ones(1, device="cuda"))  # doctest: +SKIP
         {'y': tensor([2.], device='cuda:0')}
     """
 
-    def __init__(self, function: Function, record: Record | None = None) -> None:
-        self._function, self._record = function, record or record_cuda
+    def __init__(self, function: Function, record: Record) -> None:
+        self._function, self._record = function, record
+        self._forget()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"_function": self._function, "_record": self._record}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._forget()
+
+    def _forget(self) -> None:
         self._calls: dict[tuple[object, ...], int] = {}
         self._graphs: dict[tuple[object, ...], _Graph] = {}
 
@@ -45,7 +59,7 @@ class Graphed:
         if key not in self._graphs:
             self._calls[key] = self._calls.get(key, 0) + 1
             if self._calls[key] <= _WARM_UP:
-                return self._function(*inputs)
+                return _copied(self._function(*inputs))
             # Recording computes nothing, so the first replay is this very call.
             self._graphs[key] = _Graph(self._function, inputs, self._record)
         return self._graphs[key](inputs)
@@ -61,13 +75,24 @@ class _Graph:
             if kept is not None and given is not None:
                 kept.copy_(given, non_blocking=True)
         self._replay()
-        return {name: result.clone() for name, result in self._results.items()}
+        return _copied(self._results)
 
 
-def record_cuda(function: Callable[[], Results]) -> tuple[Results, Callable[[], None]]:
-    """Record what a function launches; nothing is computed before the first replay."""
+def record_on(device: torch.device) -> Record:
+    """Records what a function launches on a GPU; nothing is computed before the first replay."""
+    return partial(_record_cuda, device)
+
+
+def _record_cuda(
+    device: torch.device, function: Callable[[], Results]
+) -> tuple[Results, Callable[[], None]]:
     graph = torch.cuda.CUDAGraph()
-    torch.cuda.synchronize()
-    with torch.cuda.graph(graph):
+    torch.cuda.synchronize(device)
+    # A graph records the current device alone.
+    with torch.cuda.device(device), torch.cuda.graph(graph):
         results = function()
     return results, graph.replay
+
+
+def _copied(results: Results) -> Results:
+    return {name: result.clone() for name, result in results.items()}

@@ -59,11 +59,12 @@ class GaussianActor(Actor):
         assert noise is not None  # noqa: S101 - it is of `noise`
         passed = run(self.stack, observation)
         mean, log_std = self._split(passed.output)
-        raw = torch.addcmul(mean, log_std.exp(), noise)
+        spread = log_std.exp() * noise
+        raw = mean + spread
         # log π(a|s) = Σ_i log N(u_i; μ_i, σ_i²) − log(1 − tanh²(u_i))
         gaussian = -0.5 * noise.square() - log_std - 0.5 * _LOG_2PI
         log_prob = (gaussian - log_tanh_slope(raw)).sum(dim=-1)
-        return Decision(passed, log_prob, raw.tanh(), noise)
+        return Decision(passed, log_prob, raw.tanh(), spread)
 
     def expect(self, decision: Decision, state: Tensor, critics: Critics) -> Expectation:
         """From the one action a ~ π(·|s): min_i Q_i(s, a) and −log π(a|s)."""
@@ -73,9 +74,9 @@ class GaussianActor(Actor):
         self, decision: Decision, state: Tensor, critics: Critics, temperature: Tensor
     ) -> Expectation:
         """Write the gradient of L = mean(α log π(a|s) − min_i Q_i(s, a)), a = tanh(μ + σ ε)."""
-        passed, log_prob, action, noise = decision
+        passed, log_prob, action, spread = decision
         assert action is not None  # noqa: S101 - it is of `decide`
-        assert noise is not None  # noqa: S101
+        assert spread is not None  # noqa: S101
         assert isinstance(critics, ActionCritics)  # noqa: S101 - ContinuousActions makes both
         judged = critics.judge(state, action)
         value, smaller = critics.pick(judged.output, action).min(dim=0)
@@ -86,10 +87,11 @@ class GaussianActor(Actor):
         by_action, weight = critics.action_slope(judged, by_value), temperature * share
         by_raw = by_action - action * (action * by_action - 2 * weight)
         # ∂L/∂log σ = ∂L/∂u σ ε − α / B, unless it was clamped
-        _, log_std = self._split(passed.output)
-        by_log_std = by_raw * log_std.exp() * noise - weight
-        clamped = passed.output[:, self._actions :] != log_std
-        learn(self.stack, passed, torch.cat([by_raw, by_log_std.masked_fill_(clamped, 0)], dim=-1))
+        by_log_std = by_raw * spread - weight
+        low, high = self._bounds
+        free = passed.output[:, self._actions :]
+        by_log_std.masked_fill_((free < low) | (free > high), 0)
+        learn(self.stack, passed, torch.cat([by_raw, by_log_std], dim=-1))
         return Expectation(value, -log_prob)
 
     def draw(self, observation: Tensor, generator: torch.Generator) -> Tensor:

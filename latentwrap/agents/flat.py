@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -31,11 +32,20 @@ class FlatParameters:
     """
 
     def __init__(self, parameters: Sequence[Tensor]) -> None:
+        self._parameters = list(parameters)
         self._shapes = [p.shape for p in parameters]
         self.values = torch.cat([p.detach().reshape(-1) for p in parameters])
         self.gradients = torch.zeros_like(self.values)
+        self._adopt()
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        # Parameters that were copied or unpickled have memory of their own.
+        self.__dict__.update(state)
+        self._adopt()
+
+    def _adopt(self) -> None:
         views = zip(self.split(self.values), self.split(self.gradients), strict=True)
-        for parameter, (value, gradient) in zip(parameters, views, strict=True):
+        for parameter, (value, gradient) in zip(self._parameters, views, strict=True):
             parameter.data, parameter.grad = value, gradient
 
     def split(self, flat: Tensor) -> list[Tensor]:
@@ -52,7 +62,7 @@ class Adam:
         learning_rate: of every step.
 
     Attributes:
-        learning_rate: as given; may change.
+        learning_rate: as given; may change where no graph was recorded with it.
 
     Example:
         >>> x = torch.tensor([3.0], requires_grad=True)

@@ -96,5 +96,8 @@ def back_to_first(layers: Sequence[Layer], passed: Pass, slope: Tensor) -> Tenso
 
 
 def _through_relu(slope: Tensor, output: Tensor) -> Tensor:
-    passed: Tensor = torch.ops.aten.threshold_backward(slope, output, 0)
+    """∂L/∂(input) of a ReLU, in the memory of ∂L/∂(output)."""
+    passed: Tensor = torch.ops.aten.threshold_backward.grad_input(
+        slope, output, 0, grad_input=slope
+    )
     return passed

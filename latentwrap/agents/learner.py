@@ -15,7 +15,7 @@ from latentwrap.agents.networks import Actor, Critics, Decision, initialize
 from latentwrap.agents.replay import Batch
 from latentwrap.agents.rescaling import Rescaling, rescale_inputs, rescale_moments
 from latentwrap.devices import to_device
-from latentwrap.graphs import Function, Graphed
+from latentwrap.graphs import Function, Graphed, record_on
 from latentwrap.optimizers import under
 from latentwrap.seeding import torch_generator
 
@@ -88,7 +88,9 @@ class Learner:
             part: Adam(self._flat[part], config.learning_rate)
             for part in ("actor", "critics", "temperature")
         }
-        self._steps: Function = Graphed(self._update) if device.type == "cuda" else self._update
+        self._steps: Function = self._update
+        if device.type == "cuda":
+            self._steps = Graphed(self._update, record_on(device))
 
     @torch.no_grad()
     def update(self, batch: Batch) -> dict[str, Tensor]:

@@ -33,18 +33,18 @@ class Decision(NamedTuple):
         passed: of the actor's layers.
         log_prob: log π(a|s) of the action drawn, (B,), or of all, (B, n).
         action: drawn, (B, A); `None` where expectations are sums over all actions.
-        noise: that it was drawn from, (B, A), or `None`.
+        spread: σ ε, how far from the mean it was drawn, (B, A), or `None`.
     """
 
     passed: Pass
     log_prob: Tensor
     action: Tensor | None = None
-    noise: Tensor | None = None
+    spread: Tensor | None = None
 
     def rows(self, some: slice) -> Decision:
         """What was decided in some of the states."""
-        passed, log_prob, action, noise = self
-        chosen = (None if x is None else x[some] for x in (action, noise))
+        passed, log_prob, action, spread = self
+        chosen = (None if x is None else x[some] for x in (action, spread))
         return Decision(passed.rows(some), log_prob[some], *chosen)
 
 

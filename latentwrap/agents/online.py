@@ -54,8 +54,8 @@ class Source(Protocol):
 class OnlineAgent(ABC):
     """An agent that learns from what it does.
 
-    Where environments step in processes of their own, it learns from the transitions before while
-    they take the next action, which is therefore chosen by the policy of one update earlier.
+    Where environments step in processes of their own, it learns from their transitions while they
+    take the next action, which is therefore chosen before those updates.
 
     Attributes:
         config: hyperparameters.
@@ -153,38 +153,45 @@ class OnlineAgent(ABC):
         *,
         show: bool,
     ) -> None:
-        """Act, keep, update, until the goal."""
-        wanted, owed = True, deque[int]()
+        """Act, keep, update and tell, until the goal."""
+        kept = deque[Played]()  # not learned from yet
 
-        def learn() -> None:
-            while owed:
-                self._learn_after(owed.popleft(), callbacks, interrupt, show=show)
+        def learn() -> bool:
+            wanted = True
+            while kept:
+                played = kept.popleft()
+                self.num_timesteps += 1
+                self._learn_after(self.num_timesteps, callbacks, interrupt, show=show)
+                wanted &= self._tell(callbacks, played)
+            return wanted
 
-        while wanted and self.num_timesteps < goal and not interrupt.raised:
-            rows = self._explore(source.acting, see)
+        wanted = True
+        while wanted and self.num_timesteps + len(kept) < goal and not interrupt.raised:
+            rows = self._explore(source.acting, see, taken=self.num_timesteps + len(kept))
             source.send(self._kind.to_actions(rows))
             if source.overlaps:
-                learn()
+                wanted &= learn()
             for played in source.receive():
                 self._keep(played, rows[played.number])
-                self.num_timesteps += 1
-                owed.append(self.num_timesteps)
+                kept.append(played)
                 if not source.overlaps:
-                    learn()
-                wanted &= self._tell(callbacks, played)
+                    wanted &= learn()
             source.restart()
         learn()
 
-    def _explore(self, acting: BoolArray, see: Callable[[IntArray], Tensor]) -> FloatArray:
+    def _explore(
+        self, acting: BoolArray, see: Callable[[IntArray], Tensor], *, taken: int
+    ) -> FloatArray:
         """Actions as the replay stores them: random at first, then from the policy.
 
         Args:
             acting: bool (num,); the other environments reset, and draw no noise.
             see: what the actor sees in environments of these numbers, float32 (K, d).
+            taken: environment steps so far.
         """
         rows = np.zeros((len(acting), self._kind.size), np.float32)
         numbers = np.flatnonzero(acting)
-        if self.num_timesteps < self.config.learning_starts:
+        if taken < self.config.learning_starts:
             for number in numbers:
                 rows[number] = self._kind.to_row(self.action_space.sample())
         elif len(numbers):

@@ -130,6 +130,7 @@ def train_agent(
             agent = _begun(env, watched, card, config, prior, device=device, show=show_progress)
             remove(run.folder)
             run.write_card(card)
+            agent.save(run.agent_path)  # so that a run that is killed at once can be resumed too
         watching = Watching(evaluate_every, evaluation_episodes, final_episodes)
         return learn_watched(
             agent,

@@ -27,6 +27,7 @@ from latentwrap.agents.spaces import (
     fingerprint_of,
 )
 from latentwrap.agents.stepping import Played, Stepper
+from latentwrap.allocator import keep_freed_memory
 from latentwrap.devices import resolve_device
 from latentwrap.errors import CheckpointError, EnvironmentMismatch
 from latentwrap.interrupts import InterruptFlag
@@ -82,6 +83,9 @@ class SAC(OnlineAgent):
         **overrides: Any,
     ) -> None:
         self.env: Environment | None = env
+        where = resolve_device(device)
+        if where.type == "cpu":
+            keep_freed_memory()
         self.observation_space = checked_observations(env)
         self.action_space = checked_actions(env)
         self.config = (config or SACConfig()).replace(**overrides)
@@ -91,9 +95,7 @@ class SAC(OnlineAgent):
         self._kind = kind_of(self.action_space)
         size = int(np.prod(self.observation_space.shape))
         sight = Sight.of_all(size)
-        self.learner = Learner(
-            self._kind, sight, self.config, device=resolve_device(device), seed=learner_seed
-        )
+        self.learner = Learner(self._kind, sight, self.config, device=where, seed=learner_seed)
         self.policy = Policy.of(self.learner, self._kind, self.observation_space, self.action_space)
         self.policy.model_fingerprint = fingerprint_of(env)
         self.replay = Replay(

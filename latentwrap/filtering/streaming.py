@@ -158,9 +158,10 @@ class StreamFilter(ABC):
         if not count:
             return encoded
         rows = np.asarray(actions)
-        if len(rows) != self.num:
+        if rows.ndim == 0 or len(rows) != self.num:
+            found = f"one, {actions}" if rows.ndim == 0 else len(rows)
             raise LatentwrapError(
-                f"The filter requires one action for each of {self.num} streams, got {len(rows)}."
+                f"The filter requires one action for each of {self.num} streams, got {found}."
             )
         if count == self.num:
             return spec.encode(spec.flatten_batch(rows))

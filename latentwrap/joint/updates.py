@@ -11,6 +11,7 @@ from torch import Tensor
 from latentwrap.agents.learner import Learner
 from latentwrap.agents.replay import Batch
 from latentwrap.agents.rescaling import Rescaling
+from latentwrap.devices import to_device
 from latentwrap.errors import DatasetError
 from latentwrap.joint.beliefs import Filtered, ReplayFilter, replayed_history
 from latentwrap.joint.config import JointConfig
@@ -166,7 +167,7 @@ class JointUpdates:
         return encoded
 
     def _on_device(self, array: FloatArray) -> Tensor:
-        return torch.from_numpy(array).to(self._learner.device)
+        return to_device(torch.from_numpy(array), self._learner.device)
 
 
 def _spread(rows: IntArray, count: int) -> IntArray:

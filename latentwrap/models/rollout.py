@@ -113,8 +113,9 @@ class _Steps(torch.autograd.Function):
             s = torch.addcmul(mean, std, noise[t])
             kept.outcome(mean, std, h, s)
         ctx.activation, ctx.min_std, ctx.depth = activation, min_std, len(layers)
-        ctx.save_for_backward(noise, *weights, *kept.stacked())
-        return tuple(x.transpose(0, 1) for x in kept.stacked()[-4:])
+        series = kept.stacked()
+        ctx.save_for_backward(noise, *weights, *series)
+        return tuple(x.transpose(0, 1) for x in series[-4:])
 
     @staticmethod
     @once_differentiable

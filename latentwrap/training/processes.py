@@ -204,7 +204,8 @@ class ConnectedProcesses(Processes):
 
     def backward(self, loss: Tensor, share: Share) -> None:
         # The processes' gradients are averaged as if all had as many windows.
-        super().backward(loss * (self.count * share.part), share)
+        with _others_reached(within_torch=True):
+            super().backward(loss * (self.count * share.part), share)
 
     def mean(self, terms: dict[str, Tensor], share: Share) -> dict[str, Tensor]:
         ours = torch.stack(list(terms.values())).double().cpu().numpy()
@@ -268,10 +269,21 @@ def _on_gpu(device: str) -> bool:
 
 
 @contextmanager
-def _others_reached() -> Iterator[None]:
+def _others_reached(*, within_torch: bool = False) -> Iterator[None]:
+    """Name what becomes of messages to a process that is gone.
+
+    Args:
+        within_torch: much else may fail there too, which is raised as it is.
+
+    Raises:
+        ProcessLost: another process cannot be reached.
+    """
     try:
         yield
     except RuntimeError as error:
+        known = isinstance(error, dist.DistError) or "gloo" in str(error)
+        if within_torch and not known:
+            raise
         reason = str(error).splitlines()[0].rstrip(".")
         raise ProcessLost(
             f"Another process of this run ended or cannot be reached ({reason}): see what it said "

@@ -36,8 +36,8 @@ class Loading:
     """How frames reach the model.
 
     Attributes:
-        memory: most bytes of frames that this machine may hold, in each of the processes that train
-            on it; more are read from the files while the model learns.
+        memory: most bytes of frames that this machine may hold; more are read from the files while
+            the model learns.
         workers: processes that read them, for each that trains; 0 leaves it to a thread.
     """
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from latentwrap.datasets import Windows
+from latentwrap.devices import to_device
 from latentwrap.errors import TrainingDiverged
 from latentwrap.models import LatentModel, LossTerms, WindowTensors
 from latentwrap.optimizers import moments, restore_moments, under
@@ -104,17 +105,14 @@ class ModelUpdater:
 def draw_noise(model: LatentModel, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
     """The noise that the loss takes of windows (B, L+1), float32 (B, L+1, `loss_noise_size`)."""
     drawn = torch.randn((*shape, model.loss_noise_size), generator=generator)
-    return drawn.to(model.device)
+    return to_device(drawn, model.device)
 
 
 def to_tensors(windows: Windows, model: LatentModel) -> WindowTensors:
     """Windows from a dataset as tensors on the model's device, vectors as the model takes them."""
 
     def move(array: Any) -> Tensor:
-        tensor = torch.from_numpy(array)
-        if model.device.type == "cuda":
-            tensor = tensor.pin_memory()  # else the copy waits for all that the GPU still has to do
-        return tensor.to(model.device, non_blocking=True)
+        return to_device(torch.from_numpy(array), model.device)
 
     return WindowTensors(
         frames=move(windows.frames),

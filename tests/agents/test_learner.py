@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import math
+import pickle
+from collections.abc import Callable
 
 import gymnasium as gym
 import numpy as np
@@ -149,7 +152,8 @@ def test_gradients_are_those_of_autograd(
         actions=actions, hidden=hidden, log_std_min=low, log_std_max=high, initial_temperature=0.7
     )
     batch = make_batch()._replace(action=torch.rand(COUNT, actions) * 2 - 1)
-    _, current = learner.decide(batch, learner.draw_noise(batch))
+    noise = learner.draw_noise(batch)
+    _, current = learner.decide(batch, noise)
     target = torch.randn(COUNT)
 
     found = learner.critic_loss(batch, target)[0]
@@ -162,7 +166,7 @@ def test_gradients_are_those_of_autograd(
     found, entropy = learner.actor_loss(batch, current)
     mean, log_std = learner.actor(batch.observation)
     normal = Normal(mean, log_std.exp())
-    raw = mean + log_std.exp() * current.noise
+    raw = mean + log_std.exp() * noise[COUNT:]
     squash = TanhTransform()
     action = squash(raw)
     log_prob = (normal.log_prob(raw) - squash.log_abs_det_jacobian(raw, action)).sum(dim=1)
@@ -231,3 +235,19 @@ def test_a_restored_learner_goes_on_bit_for_bit() -> None:
         resumed.update(batch)
     for name, tensor in whole.state().items():
         torch.testing.assert_close(resumed.state()[name], tensor, rtol=0, atol=0, msg=name)
+
+
+@pytest.mark.parametrize("how", [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))])  # noqa: S301
+def test_a_copy_learns_as_the_original_does(how: Callable[[Learner], Learner]) -> None:
+    learner, batch = make_learner(), make_batch()
+    learner.update(batch)
+    copied = how(learner)
+    before = {name: tensor.clone() for name, tensor in learner.state().items()}
+    for _ in range(3):
+        copied.update(batch)
+    for name, tensor in before.items():
+        assert torch.equal(learner.state()[name], tensor), f"{name} of the original moved"
+    for _ in range(3):
+        learner.update(batch)
+    for name, tensor in learner.state().items():
+        assert torch.equal(copied.state()[name], tensor), name

@@ -8,6 +8,7 @@ from typing import Any
 
 import gymnasium as gym
 import pytest
+import torch
 from gymnasium import spaces
 from tests.conftest import make_tiny_model
 
@@ -44,6 +45,17 @@ def test_a_run_is_resumed_to_the_asked_number_of_steps(
     assert [row["step"] for row in rows] == [100, 200, 300, 400]
     agent = run.load_agent(run.make_env())
     assert agent.num_timesteps == len(agent.replay) == 400
+
+
+def test_a_run_may_step_in_a_process_of_its_own(tmp_path: Path, tiny_checkpoint: Path) -> None:
+    threads, folder = torch.get_num_threads(), tmp_path / "run"
+    assert train(tiny_checkpoint, folder, steps=60, overlap=True).steps == 60
+    result = train(tiny_checkpoint, folder, steps=120, overlap=True, resume=True)
+    assert torch.get_num_threads() == threads
+    assert (result.begun_at, result.steps) == (60, 120)
+    run = AgentRun(folder)
+    assert len(run.load_agent(run.make_env()).replay) == 120
+    assert train(tiny_checkpoint, folder, steps=130, resume=True).steps == 130
 
 
 def test_the_best_agent_outlives_a_resume(tmp_path: Path, tiny_checkpoint: Path) -> None:

@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 
 import pytest
 import torch
 from torch import Tensor
 
-from latentwrap.graphs import Graphed, Results, record_cuda
+from latentwrap.graphs import Graphed, Results, record_on
 
 
-class Recorder:
-    """Repeats a function into the memory of its first results, as a graph does."""
+class Counting:
+    """A function that keeps something, and a recorder of it that needs no GPU."""
 
     def __init__(self) -> None:
-        self.recorded = 0
+        self.kept, self.recorded = torch.zeros(()), 0
 
-    def __call__(self, function: Callable[[], Results]) -> tuple[Results, Callable[[], None]]:
+    def advance(self, x: Tensor, y: Tensor | None) -> Results:
+        self.kept.add_(1)
+        return {"sum": x.sum() + (0 if y is None else y.sum()), "kept": self.kept}
+
+    def record(self, function: Callable[[], Results]) -> tuple[Results, Callable[[], None]]:
+        """Repeats it into the memory of its first results; recording itself computes nothing."""
         self.recorded += 1
-        # Recording launches nothing: what the function keeps must not have moved.
-        state = KEPT.clone()
-        results = function()
-        KEPT.copy_(state)
+        before = self.kept.clone()
+        results = {name: result.clone() for name, result in function().items()}
+        self.kept.copy_(before)
 
         def replay() -> None:
             for name, result in function().items():
@@ -31,33 +36,35 @@ class Recorder:
         return results, replay
 
 
-KEPT = torch.zeros(())
-
-
-def advance(x: Tensor, y: Tensor | None) -> Results:
-    KEPT.add_(1)
-    return {"sum": x.sum() + (0 if y is None else y.sum()), "kept": KEPT}
-
-
 def test_every_call_computes_once_with_its_own_inputs() -> None:
-    KEPT.zero_()
-    recorder = Recorder()
-    graphed = Graphed(advance, recorder)
+    counting = Counting()
+    graphed = Graphed(counting.advance, counting.record)
     found = [graphed(torch.full((3,), float(i)), torch.tensor([10.0])) for i in range(8)]
-    assert recorder.recorded == 1
+    assert counting.recorded == 1
     assert [each["sum"].item() for each in found] == [3 * i + 10 for i in range(8)]
-    # The first calls give what the function keeps itself, later ones a copy of it.
-    assert [each["kept"].item() for each in found[3:]] == [4, 5, 6, 7, 8]
+    assert [each["kept"].item() for each in found] == [1, 2, 3, 4, 5, 6, 7, 8]
 
 
 def test_other_shapes_and_missing_inputs_are_graphs_of_their_own() -> None:
-    recorder = Recorder()
-    graphed = Graphed(advance, recorder)
+    counting = Counting()
+    graphed = Graphed(counting.advance, counting.record)
     for _ in range(5):
         assert graphed(torch.ones(3), None)["sum"] == 3
         assert graphed(torch.ones(4), None)["sum"] == 4
         assert graphed(torch.ones(4), torch.ones(2))["sum"] == 6
-    assert recorder.recorded == 3
+    assert counting.recorded == 3
+
+
+def test_a_copy_records_anew() -> None:
+    counting = Counting()
+    graphed = Graphed(counting.advance, counting.record)
+    for _ in range(5):
+        graphed(torch.ones(3), None)
+    copied = copy.deepcopy(graphed)
+    found = [copied(torch.ones(3), None)["kept"].item() for _ in range(5)]
+    assert found == [6, 7, 8, 9, 10]
+    assert counting.kept == 5
+    assert counting.recorded == 1
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="records on CUDA")
@@ -68,6 +75,6 @@ def test_a_cuda_graph_is_what_the_function_does() -> None:
         kept.add_(x.sum())
         return {"kept": kept * 2}
 
-    graphed = Graphed(function, record_cuda)
+    graphed = Graphed(function, record_on(torch.device("cuda")))
     found = [graphed(torch.full((3,), float(i), device="cuda"))["kept"].item() for i in range(6)]
     assert found == [0, 6, 18, 36, 60, 90]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
-from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 from tests.joint.test_store import contents
 from tests.joint.worlds import (
     BOX,
@@ -25,6 +26,7 @@ from tests.joint.worlds import (
     Diary,
     assert_same_beliefs,
     framed,
+    framed_diary,
     make_model,
     make_world,
 )
@@ -125,6 +127,21 @@ def test_it_learns(mode: AutoresetMode | None, actor_input: str) -> None:
     assert not torch.equal(learner["actor.net.0.weight"], changed["actor.net.0.weight"])
     assert watcher.episodes
     assert not agent.interrupted
+
+
+def test_it_learns_the_same_number_of_times_while_the_environments_step() -> None:
+    """Through the first updates of the model and several rescalings, with steps in flight."""
+    makers = [partial(framed_diary, i, lengths) for i, lengths in enumerate([(5, 1, 9), (12, 2)])]
+    found = []
+    for make in (SyncVectorEnv, partial(AsyncVectorEnv, context="spawn")):
+        env, watcher = make(makers), Watcher()
+        options = {"model_options": TINY_MODEL, "seed": 0, "device": "cpu", **QUICK}
+        agent = SLAC(env, **options).learn(40, callback=watcher)
+        env.close()
+        rows = agent.replay.rows()
+        assert torch.isfinite(agent.replay.features(rows)).all()
+        found.append((watcher.steps, len(watcher.updates), agent.updater.steps_done, len(rows)))
+    assert found[0] == found[1]
 
 
 @pytest.mark.parametrize("kind", ["slac", "deterministic"])

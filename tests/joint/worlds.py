@@ -117,6 +117,11 @@ def framed(env: gym.Env, *, vectors: bool = False) -> RenderFrame:
     return RenderFrame(env, height=SIDE, width=SIDE, vector_keys=keys)
 
 
+def framed_diary(number: int, lengths: tuple[int, ...]) -> RenderFrame:
+    """One that can be made in a process of its own, where its diary stays."""
+    return framed(Diary(number, lengths))
+
+
 def make_world(
     mode: AutoresetMode | None = None,
     num: int = 3,

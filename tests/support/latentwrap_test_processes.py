@@ -156,10 +156,10 @@ def _ctrl_c() -> contextlib.AbstractContextManager[None]:
 
 
 def _death() -> contextlib.AbstractContextManager[None]:
-    """The end of the process before the third update."""
-    from latentwrap.training.trainer import Trainer
+    """The end of the process where the others wait for its gradients, in the third update."""
+    from latentwrap.training.processes import ConnectedProcesses
 
-    return _replaced(Trainer, "step", 3, lambda plain, self: os._exit(0))
+    return _replaced(ConnectedProcesses, "backward", 3, lambda *_: os._exit(0))
 
 
 TROUBLES = {"nan": _nan, "damage": _damage, "ctrl-c": _ctrl_c, "death": _death}
