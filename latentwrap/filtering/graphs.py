@@ -39,7 +39,7 @@ class OnnxGraphs:
 
     Args:
         folder: of the graphs.
-        threads: of onnxruntime.
+        threads: of onnxruntime, for the encoder; the other graphs are too small for several.
 
     Attributes:
         card: what the model is.
@@ -122,12 +122,14 @@ class OnnxGraphs:
 
     def _open(self) -> dict[str, Any]:
         runtime = require("onnxruntime", extra="onnx", purpose="An exported filter")
-        options = runtime.SessionOptions()
-        options.intra_op_num_threads, options.inter_op_num_threads = self._threads, 1
-        options.log_severity_level = _ERRORS
         opened = {}
         for name in GRAPHS:
             content = read_graph(self._folder, name, self.card)
+            options = runtime.SessionOptions()
+            # The threads of a graph spin while they wait, in the way of the next one's.
+            options.intra_op_num_threads = self._threads if name == "encoder" else 1
+            options.inter_op_num_threads = 1
+            options.log_severity_level = _ERRORS
             try:
                 opened[name] = runtime.InferenceSession(
                     content, options, providers=["CPUExecutionProvider"]
