@@ -103,7 +103,7 @@ class SAC(OnlineAgent):
             size,
             self._kind.size,
             seed=replay_seed,
-            device=self.learner.device,
+            device=where,
         )
         self.action_space.seed(space_seed)
 

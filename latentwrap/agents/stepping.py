@@ -14,7 +14,7 @@ from latentwrap.agents.callbacks import EpisodeStats
 from latentwrap.envs.autoreset import Autoreset, autoreset_of
 from latentwrap.errors import EnvironmentFailed, EnvironmentMismatch
 from latentwrap.types import AnyArray, BoolArray, FloatArray
-from latentwrap.wrappers.workers import Environment, steps_apart
+from latentwrap.wrappers.workers import Environment, overlaps
 
 ToRows: TypeAlias = Callable[[Any], AnyArray]
 """Copies a batch or a list of observations, since vectors may reuse their buffers."""
@@ -77,7 +77,7 @@ class Stepper:
         else:
             self._env, self._mode = _VectorOfOne(env), Autoreset.DISABLED
         self.num = self._env.num_envs
-        self.overlaps = steps_apart(env)
+        self.overlaps = overlaps(env)
         self._sent: AnyArray | None = None
 
     def begin(self, seed: int | None) -> None:
@@ -99,7 +99,7 @@ class Stepper:
         """Let every environment take an action, (num, ...)."""
         self._sent = actions
         if self.overlaps:
-            self._env.step_async(actions)  # type: ignore[union-attr] # as `steps_apart` saw
+            self._env.step_async(actions)  # type: ignore[union-attr] # as `overlaps` saw
 
     def receive(self) -> list[Played]:
         """What came of the actions that were sent.
@@ -137,7 +137,7 @@ class Stepper:
 
     def _answer(self) -> Any:
         if self.overlaps:
-            return self._env.step_wait()  # type: ignore[union-attr] # as `steps_apart` saw
+            return self._env.step_wait()  # type: ignore[union-attr] # as `overlaps` saw
         assert self._sent is not None  # noqa: S101 - send comes first
         return self._env.step(self._sent)
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from latentwrap.errors import LatentwrapError
+from latentwrap.actions import ActionSpec
 from latentwrap.filtering.card import LATENT, FilterCard
 from latentwrap.filtering.graphs import Belief, OnnxGraphs
 from latentwrap.filtering.streaming import StreamFilter
@@ -102,28 +102,6 @@ class OnnxFilter(StreamFilter):
     def belief(self, belief: Mapping[str, AnyArray] | None) -> None:
         self._belief = None if belief is None else self._graphs.checked(belief, self.num)
 
-    def imagine(self, actions: Sequence[Any] | AnyArray) -> FloatArray:
-        """Predict the latents after some actions; the belief stays as it is.
-
-        Args:
-            actions: as the environment takes them, T of them; where num is above 1 each holds
-                one action for every stream.
-
-        Returns:
-            float32 (num, T, d), or (T, d) where num is 1.
-        """
-        belief, latents = self._started(), []
-        everyone = np.ones(self.num, bool)
-        for action in actions:
-            rows = [action] if self.num == 1 else action
-            encoded = self._encoded(self.card.action_spec, rows, everyone)
-            belief = self._graphs.predict(belief, encoded)
-            latents.append(self._hand_out(belief))
-        if not latents:
-            raise LatentwrapError("imagine requires at least one action, got none.")
-        imagined = np.stack(latents, axis=1)
-        return imagined[0] if self.num == 1 else imagined
-
     def advance(
         self,
         action: Any,
@@ -136,13 +114,20 @@ class OnnxFilter(StreamFilter):
         """Begin some streams and step some; those in neither mask stay as they are."""
         frames, seen, single = self.fitter.fit(frame)
         self._check_begun(begun, seen)
-        actions = self._encoded(self.card.action_spec, [action] if single else action, stepped)
+        actions = self._encoded([action] if single else action, stepped)
         inputs = _Inputs(frames, actions, self._vectors(vectors))
         steps = (begun, self._first), (stepped & seen, self._step), (stepped & ~seen, self._predict)
         self._belief = _advance_streams(self._belief, inputs, *steps)
         self._keep(frames, (begun | stepped) & seen)
         latents = self._hand_out(self._belief)
         return latents[0] if single else latents
+
+    @property
+    def _action_spec(self) -> ActionSpec:
+        return self.card.action_spec
+
+    def _foresight(self) -> Callable[[Belief, FloatArray], Belief]:
+        return self._graphs.predict
 
     def _first(self, before: Belief, inputs: _Inputs) -> Belief:  # noqa: ARG002
         graphs = self._graphs

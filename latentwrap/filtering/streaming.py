@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -98,6 +99,40 @@ class StreamFilter(ABC):
         begun = self._mask(first, default=False)
         return self.advance(action, frame, vectors, begun=begun, stepped=~begun)
 
+    def imagine(self, actions: Sequence[Any] | AnyArray) -> FloatArray:
+        """Predict the latents after some actions; the belief stays as it is.
+
+        Args:
+            actions: as the environment takes them, T of them; where num is above 1 each holds
+                one action for every stream.
+
+        Returns:
+            float32 (num, T, d), or (T, d) where num is 1.
+        """
+        belief, latents, foresee = self._started(), [], self._foresight()
+        everyone = np.ones(self.num, bool)
+        for action in actions:
+            rows = [action] if self.num == 1 else action
+            belief = foresee(belief, self._encoded(rows, everyone))
+            latents.append(self._hand_out(belief))
+        if not latents:
+            raise LatentwrapError("imagine requires at least one action, got none.")
+        imagined = np.stack(latents, axis=1)
+        return imagined[0] if self.num == 1 else imagined
+
+    @property
+    @abstractmethod
+    def _action_spec(self) -> ActionSpec:
+        """The actions that the model was trained on."""
+
+    @abstractmethod
+    def _foresight(self) -> Callable[[Any, FloatArray], Any]:
+        """What makes of a belief and encoded actions (num, A) the belief after them."""
+
+    @abstractmethod
+    def _hand_out(self, belief: Any) -> FloatArray:
+        """Latents of all streams, a new float32 array (num, d)."""
+
     @abstractmethod
     def advance(
         self,
@@ -151,9 +186,9 @@ class StreamFilter(ABC):
             frames = np.where(mask[:, None, None, None], frames, self.frames)
         self.frames = frames
 
-    def _encoded(self, spec: ActionSpec, actions: Any, stepped: BoolArray) -> FloatArray:
+    def _encoded(self, actions: Any, stepped: BoolArray) -> FloatArray:
         """Encoded actions; zeros for streams that take none, whose action may be anything."""
-        count = np.count_nonzero(stepped)
+        spec, count = self._action_spec, np.count_nonzero(stepped)
         encoded = np.zeros((self.num, spec.size), np.float32)
         if not count:
             return encoded

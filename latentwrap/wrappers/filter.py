@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from latentwrap.errors import CheckpointError, LatentwrapError
+from latentwrap.actions import ActionSpec
+from latentwrap.errors import CheckpointError
 from latentwrap.filtering import StreamFilter
 from latentwrap.models import LatentModel, load_model
 from latentwrap.seeding import restored_torch_generators, torch_generator, torch_states
@@ -133,31 +134,6 @@ class LatentFilter(StreamFilter):
         return latents
 
     @torch.inference_mode()
-    def imagine(self, actions: Sequence[Any] | AnyArray) -> FloatArray:
-        """Predict the latents after some actions; the belief stays as it is.
-
-        Args:
-            actions: as the environment takes them, T of them; where num is above 1 each holds
-                one action for every stream.
-
-        Returns:
-            float32 (num, T, d), or (T, d) where num is 1.
-        """
-        belief, latents = self._started(), []
-        everyone = np.ones(self.num, bool)
-        # The streams' own noise goes on as if nothing had been imagined.
-        generators = restored_torch_generators(torch_states(self._generators))
-        for action in actions:
-            encoded = self._actions([action] if self.num == 1 else action, everyone)
-            noise = self._noise(everyone, generators)
-            belief = self.model.predict(belief, encoded, noise)
-            latents.append(self._hand_out(belief, single=False))
-        if not latents:
-            raise LatentwrapError("imagine requires at least one action, got none.")
-        imagined = np.stack(latents, axis=1)
-        return imagined[0] if self.num == 1 else imagined
-
-    @torch.inference_mode()
     def reconstruct(self) -> Frames:
         """The frames that the beliefs expect, uint8 (num, H, W, C)."""
         decoded: Frames = self.model.decode(self._started()).cpu().numpy()
@@ -187,7 +163,7 @@ class LatentFilter(StreamFilter):
         moved = begun | stepped
         inputs = StreamInputs(
             frames=torch.from_numpy(frames).to(self.model.device),
-            actions=self._actions([action] if single else action, stepped),
+            actions=self._on_device(self._encoded([action] if single else action, stepped)),
             noise=self._noise(moved, self._generators),
             vectors=self._vectors(vectors),
         )
@@ -214,11 +190,26 @@ class LatentFilter(StreamFilter):
                 dropped=stepped & ~seen,
                 previous=self.diagnosis,
             )
-        return self._hand_out(self._belief, single=single)
+        latents = self._hand_out(self._belief)
+        return latents[0] if single else latents
 
-    def _actions(self, actions: Any, stepped: BoolArray) -> Tensor:
-        """Encoded actions (num, A); zeros for streams that take none."""
-        encoded = self._encoded(self.model.action_spec, actions, stepped)
+    @property
+    def _action_spec(self) -> ActionSpec:
+        return self.model.action_spec
+
+    def _foresight(self) -> Callable[[Any, FloatArray], Any]:
+        everyone = np.ones(self.num, bool)
+        # The streams' own noise goes on as if nothing had been imagined.
+        generators = restored_torch_generators(torch_states(self._generators))
+
+        @torch.inference_mode()
+        def foresee(belief: Any, actions: FloatArray) -> Any:
+            noise = self._noise(everyone, generators)
+            return self.model.predict(belief, self._on_device(actions), noise)
+
+        return foresee
+
+    def _on_device(self, encoded: FloatArray) -> Tensor:
         return torch.from_numpy(encoded).to(self.model.device)
 
     def _vectors(self, vectors: AnyArray | None) -> Tensor | None:
@@ -237,8 +228,8 @@ class LatentFilter(StreamFilter):
             noise[stream] = torch.randn(self.model.noise_size, generator=generators[int(stream)])
         return noise.to(self.model.device)
 
-    def _hand_out(self, belief: Any, *, single: bool) -> FloatArray:
-        raw = self.model.latent(belief).cpu().numpy()
+    @torch.inference_mode()
+    def _hand_out(self, belief: Any) -> FloatArray:
+        raw: FloatArray = self.model.latent(belief).cpu().numpy()
         normalizer = self.model.normalizer if self.normalize else None
-        latents = raw.copy() if normalizer is None else normalizer.normalize(raw)
-        return latents[0] if single else latents
+        return raw.copy() if normalizer is None else normalizer.normalize(raw)

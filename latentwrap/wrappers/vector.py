@@ -182,7 +182,7 @@ class VectorLatentObservation(VectorWrapper):
         return self._filter_step(actions, self.env.step(actions))
 
     @property
-    def steps_apart(self) -> bool:
+    def overlaps(self) -> bool:
         """Whether the environments step between `step_async` and `step_wait`."""
         return isinstance(self.env, AsyncVectorEnv)
 
@@ -192,7 +192,7 @@ class VectorLatentObservation(VectorWrapper):
         Raises:
             EnvironmentMismatch: the environments step in this process.
         """
-        if not self.steps_apart:
+        if not self.overlaps:
             raise EnvironmentMismatch(
                 f"step_async requires a gymnasium.vector.AsyncVectorEnv, got {self.env}: use step."
             )

@@ -32,14 +32,14 @@ def outermost(envs: VectorEnv[Any, Any, Any], name: str) -> VectorEnv[Any, Any, 
     return envs if hasattr(envs, name) else None
 
 
-def steps_apart(env: Environment) -> bool:
+def overlaps(env: Environment) -> bool:
     """Whether it steps in processes of its own between `step_async` and `step_wait`.
 
     A wrapper that says nothing of it is asked in one call, for it may have something to do there.
     """
     if isinstance(env, AsyncVectorEnv):
         return True
-    return hasattr(type(env), "steps_apart") and bool(env.steps_apart)  # type: ignore[union-attr]
+    return hasattr(type(env), "overlaps") and bool(env.overlaps)  # type: ignore[union-attr]
 
 
 class Workers(Protocol):
