@@ -6,9 +6,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from latentwrap.actions import ActionSpec
+from latentwrap.filtering.advancing import advance_streams
 from latentwrap.filtering.card import LATENT, FilterCard
 from latentwrap.filtering.graphs import Belief, OnnxGraphs
 from latentwrap.filtering.streaming import StreamFilter
@@ -32,9 +31,6 @@ class _Inputs(NamedTuple):
         """Those of some streams."""
         vectors = None if self.vectors is None else self.vectors[rows]
         return _Inputs(self.frames[rows], self.actions[rows], vectors)
-
-
-_Advance = Callable[[Belief, _Inputs], Belief]
 
 
 class OnnxFilter(StreamFilter):
@@ -117,7 +113,7 @@ class OnnxFilter(StreamFilter):
         actions = self._encoded([action] if single else action, stepped)
         inputs = _Inputs(frames, actions, self._vectors(vectors))
         steps = (begun, self._first), (stepped & seen, self._step), (stepped & ~seen, self._predict)
-        self._belief = _advance_streams(self._belief, inputs, *steps)
+        self._belief = advance_streams(self._belief, inputs, *steps, select=_select, put=_put)
         self._keep(frames, (begun | stepped) & seen)
         latents = self._hand_out(self._belief)
         return latents[0] if single else latents
@@ -155,18 +151,8 @@ class OnnxFilter(StreamFilter):
         return self.card.normalizer.normalize(raw) if self.normalize else raw.copy()
 
 
-def _advance_streams(belief: Belief, inputs: _Inputs, *steps: tuple[BoolArray, _Advance]) -> Belief:
-    """Advance the streams in each mask by the function beside it; the others stay as they are."""
-    result = belief
-    for mask, advance in steps:
-        count = np.count_nonzero(mask)
-        if count == len(mask):
-            return advance(belief, inputs)
-        if count:
-            rows = np.flatnonzero(mask)
-            some = {name: part[rows] for name, part in belief.items()}
-            result = _put(result, rows, advance(some, inputs.select(rows)))
-    return result
+def _select(belief: Belief, rows: IntArray) -> Belief:
+    return {name: part[rows] for name, part in belief.items()}
 
 
 def _put(belief: Belief, rows: IntArray, some: Belief) -> Belief:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from latentwrap.models import LatentModel
 from latentwrap.types import BoolArray, FloatArray
-from latentwrap.wrappers.streams import StreamInputs, rows_of, select_streams
+from latentwrap.wrappers.streams import StreamInputs, select_streams
 
 INFO = "latentwrap"
 """Where an environment's info holds the diagnosis."""
@@ -76,7 +76,7 @@ def diagnose(
     for mask, first in ((begun, True), (seen, False)):
         if not mask.any():
             continue
-        rows = rows_of(mask, inputs.frames.device)
+        rows = np.flatnonzero(mask)
         part = inputs.select(rows)
         belief = None if first else select_streams(before, rows)
         action = None if first else part.actions

@@ -13,12 +13,13 @@ from torch import Tensor
 from latentwrap.actions import ActionSpec
 from latentwrap.errors import CheckpointError
 from latentwrap.filtering import StreamFilter
+from latentwrap.filtering.advancing import advance_streams
 from latentwrap.models import LatentModel, load_model
 from latentwrap.seeding import restored_torch_generators, torch_generator, torch_states
 from latentwrap.types import AnyArray, BoolArray, FloatArray, Frames
 from latentwrap.wrappers.backend import OnnxBackend, check_backend
 from latentwrap.wrappers.diagnosis import Diagnosis, diagnose
-from latentwrap.wrappers.streams import StreamInputs, advance_streams
+from latentwrap.wrappers.streams import StreamInputs, put_streams, select_streams
 
 
 class LatentFilter(StreamFilter):
@@ -177,6 +178,8 @@ class LatentFilter(StreamFilter):
                 lambda old, new: model.filter(old, new.actions, new.frames, new.noise, **new.seen),
             ),
             (stepped & ~seen, lambda old, new: model.predict(old, new.actions, new.noise)),
+            select=select_streams,
+            put=put_streams,
         )
         self._keep(frames, moved & seen)
         if self._diagnostics:

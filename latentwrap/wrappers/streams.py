@@ -1,16 +1,14 @@
-"""Independent streams in one batch: some begin an episode while others go on."""
+"""Beliefs and inputs of independent streams, as tensors."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from latentwrap.models import map_belief
-from latentwrap.types import BoolArray
+from latentwrap.types import IntArray
 
 
 class StreamInputs(NamedTuple):
@@ -28,13 +26,14 @@ class StreamInputs(NamedTuple):
     noise: Tensor | None
     vectors: Tensor | None
 
-    def select(self, rows: Tensor) -> StreamInputs:
+    def select(self, rows: IntArray) -> StreamInputs:
         """The inputs of some streams."""
+        chosen = _on(self.frames, rows)
         return StreamInputs(
-            frames=self.frames[rows],
-            actions=self.actions[rows],
-            noise=None if self.noise is None else self.noise[rows],
-            vectors=None if self.vectors is None else self.vectors[rows],
+            frames=self.frames[chosen],
+            actions=self.actions[chosen],
+            noise=None if self.noise is None else self.noise[chosen],
+            vectors=None if self.vectors is None else self.vectors[chosen],
         )
 
     @property
@@ -43,41 +42,16 @@ class StreamInputs(NamedTuple):
         return {} if self.vectors is None else {"vectors": self.vectors}
 
 
-Advance = Callable[[Any, StreamInputs], Any]
-"""Makes new tensors, batch-first, from a belief and inputs."""
-
-
-def advance_streams(belief: Any, inputs: StreamInputs, *steps: tuple[BoolArray, Advance]) -> Any:
-    """Advance the streams in each mask by the function beside it, all from the same belief.
-
-    Args:
-        belief: of all streams; `None` before the first, if one mask holds every stream.
-        inputs: of all streams.
-        steps: masks, bool (num,), that share no stream, and what becomes of those streams.
-
-    Returns:
-        The belief of all streams; those in no mask are the same bit for bit.
-    """
-    result = belief
-    for mask, advance in steps:
-        if mask.all():
-            return advance(belief, inputs)
-        if mask.any():
-            rows = rows_of(mask, inputs.frames.device)
-            part = advance(select_streams(belief, rows), inputs.select(rows))
-            result = map_belief(_put(rows), result, part)
-    return result
-
-
-def select_streams(belief: Any, rows: Tensor) -> Any:
+def select_streams(belief: Any, rows: IntArray) -> Any:
     """The belief of some streams."""
-    return map_belief(lambda tensor: tensor[rows], belief)
+    return map_belief(lambda tensor: tensor[_on(tensor, rows)], belief)
 
 
-def rows_of(mask: BoolArray, device: torch.device) -> Tensor:
-    """Indices of the streams in a mask, int64."""
-    return torch.from_numpy(np.flatnonzero(mask)).to(device)
+def put_streams(belief: Any, rows: IntArray, some: Any) -> Any:
+    """A new belief, with that of some streams in place of theirs."""
+    return map_belief(lambda whole, part: whole.index_copy(0, _on(whole, rows), part), belief, some)
 
 
-def _put(rows: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
-    return lambda whole, some: whole.index_copy(0, rows, some)
+def _on(tensor: Tensor, rows: IntArray) -> Tensor:
+    """Indices where the tensor is."""
+    return torch.from_numpy(rows).to(tensor.device)
