@@ -16,10 +16,10 @@ from gymnasium import spaces
 from torch import Tensor, nn
 
 from latentwrap.actions import ActionSpec
+from latentwrap.agents.batch import Batch
 from latentwrap.agents.kinds import kind_of
 from latentwrap.agents.learner import Learner
 from latentwrap.agents.networks import Decision
-from latentwrap.agents.replay import Batch
 from latentwrap.joint.beliefs import ReplayFilter
 from latentwrap.joint.config import JointConfig
 from latentwrap.joint.sequences import SequenceReplay, SequenceSpec

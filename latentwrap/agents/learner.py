@@ -8,11 +8,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from latentwrap.agents.batch import Batch
 from latentwrap.agents.config import SACConfig
 from latentwrap.agents.flat import Adam, FlatParameters
 from latentwrap.agents.kinds import ActionKind
 from latentwrap.agents.networks import Actor, Critics, Decision, initialize
-from latentwrap.agents.replay import Batch
 from latentwrap.agents.rescaling import Rescaling, rescale_inputs, rescale_moments
 from latentwrap.devices import to_device
 from latentwrap.graphs import Function, Graphed, record_on
@@ -64,7 +64,7 @@ class Learner:
         seed: int,
     ) -> None:
         self.device = device
-        self._config, self.sight = config, sight
+        self._config, self.sight, self._action_size = config, sight, kind.size
         self.noise = torch_generator(seed)
         seen_by_actor, seen_by_critics = (part.stop - part.start for part in sight)
         self.actor = kind.make_actor(seen_by_actor, config)
@@ -95,16 +95,15 @@ class Learner:
     @torch.no_grad()
     def update(self, batch: Batch) -> dict[str, Tensor]:
         """One gradient step of each part; returns metrics that are not yet synchronised."""
-        return self._steps(*batch, self.draw_noise(batch))
+        return self._steps(batch.rows, self.draw_noise(batch))
 
     def draw_noise(self, batch: Batch) -> Tensor | None:
         """What `decide` draws the actions of a batch from, on the device."""
         noise = self.actor.noise(2 * len(batch.reward), self.noise)
         return None if noise is None else to_device(noise, self.device)
 
-    def _update(self, *batch_and_noise: Tensor) -> dict[str, Tensor]:
-        *columns, noise = batch_and_noise
-        batch = Batch(*columns)
+    def _update(self, rows: Tensor, noise: Tensor | None) -> dict[str, Tensor]:
+        batch = Batch(rows, rows.shape[2] - self._action_size - 1)
         following, current = self.decide(batch, noise)
         critic_loss, values = self.critic_loss(batch, self.critic_target(batch, following))
         self._optimizers["critics"].step()
@@ -130,10 +129,7 @@ class Learner:
     @torch.no_grad()
     def decide(self, batch: Batch, noise: Tensor | None) -> Decisions:
         """What the policy decides in the states of a batch, both at once, by `draw_noise`."""
-        states = batch.next_observation, batch.observation
-        decided = self.actor.decide(
-            torch.cat([state[:, self.sight.actor] for state in states]), noise
-        )
+        decided = self.actor.decide(batch.states[:, self.sight.actor], noise)
         half = len(batch.reward)
         return Decisions(decided.rows(slice(half)), decided.rows(slice(half, None)))
 

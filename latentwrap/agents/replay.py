@@ -2,34 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from latentwrap.agents.batch import Batch
 from latentwrap.devices import to_device
 from latentwrap.seeding import numpy_generator, numpy_state, restore_numpy_state
 from latentwrap.types import AnyArray
 
 _FIRST_ROWS = 4096
-
-
-class Batch(NamedTuple):
-    """Transitions, float32.
-
-    Attributes:
-        observation, next_observation: (B, d).
-        action: in [-1, 1], (B, A); or the index of a discrete one, (B, 1).
-        reward: (B,).
-        terminated: 1 where the episode truly ended, (B,); a truncated one goes on, unseen.
-    """
-
-    observation: Tensor
-    action: Tensor
-    reward: Tensor
-    next_observation: Tensor
-    terminated: Tensor
 
 
 class Replay:
@@ -54,8 +38,8 @@ class Replay:
         device: torch.device,
     ) -> None:
         self.capacity, self._device = capacity, device
-        self._sizes = observation_size, action_size
-        self._columns = self._allocate(min(capacity, _FIRST_ROWS))
+        self._size, self._width = observation_size, observation_size + action_size + 1
+        self._rows = self._allocate(min(capacity, _FIRST_ROWS))
         self._generator = numpy_generator(seed)
         self._next = 0
         self._filled = 0
@@ -73,46 +57,49 @@ class Replay:
         terminated: bool,
     ) -> None:
         """Keep one transition."""
-        if self._next == len(self._columns.reward) < self.capacity:
+        if self._next == len(self._rows) < self.capacity:
             self._grow()
-        values = (observation, action, reward, next_observation, terminated)
-        for column, value in zip(self._columns, values, strict=True):
-            column[self._next] = torch.as_tensor(value)
+        room = np.zeros_like(action)
+        rows = (next_observation, room, [terminated]), (observation, action, [reward])
+        transition = np.stack([np.concatenate(row) for row in rows], dtype=np.float32)
+        self._rows[self._next] = to_device(torch.from_numpy(transition), self._device)
         self._filled = max(self._filled, self._next + 1)
         self._next = (self._next + 1) % self.capacity
 
     def sample(self, size: int) -> Batch:
         """A random batch of at least one stored transition."""
-        drawn = torch.from_numpy(self._generator.integers(self._filled, size=size))
-        rows = to_device(drawn, self._device)
-        return Batch(*(column.index_select(0, rows) for column in self._columns))
+        drawn = 2 * self._generator.integers(self._filled, size=size)
+        both = to_device(torch.from_numpy(np.concatenate([drawn, drawn + 1])), self._device)
+        rows = self._rows.view(-1, self._width).index_select(0, both)
+        return Batch(rows.view(2, size, -1), self._size)
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Stored transitions by column, and the counters as a JSON document."""
-        columns = self._columns._asdict()
-        tensors = {name: column[: self._filled].cpu() for name, column in columns.items()}
+        stored = self._batch(self._rows[: self._filled].cpu()).columns()
+        tensors = {name: column.contiguous() for name, column in stored.items()}
         return tensors, {"next": self._next, "generator": numpy_state(self._generator)}
 
     def restore(self, tensors: dict[str, Tensor], document: dict[str, Any]) -> None:
         """Go on from `state`."""
         self._filled = len(tensors["reward"])
-        self._columns = self._allocate(min(self.capacity, max(_FIRST_ROWS, self._filled)))
-        for name, column in self._columns._asdict().items():
-            column[: self._filled] = tensors[name]
+        self._rows = self._allocate(min(self.capacity, max(_FIRST_ROWS, self._filled)))
+        kept = self._batch(self._rows[: self._filled])
+        for name, column in kept.columns().items():
+            column.copy_(tensors[name])
         self._next = int(document["next"])
         restore_numpy_state(self._generator, document["generator"])
 
-    def _allocate(self, rows: int) -> Batch:
-        observation, action = self._sizes
-        shapes = [(rows, observation), (rows, action), (rows,), (rows, observation), (rows,)]
-        return Batch(*(torch.zeros(shape, device=self._device) for shape in shapes))
+    def _allocate(self, rows: int) -> Tensor:
+        return torch.zeros(rows, 2, self._width, device=self._device)
+
+    def _batch(self, transitions: Tensor) -> Batch:
+        """Some of the rows as they are handed out."""
+        return Batch(transitions.transpose(0, 1), self._size)
 
     def _grow(self) -> None:
-        rows = len(self._columns.reward)
-        larger = self._allocate(min(self.capacity, 2 * rows))
-        for new, old in zip(larger, self._columns, strict=True):
-            new[:rows] = old
-        self._columns = larger
+        larger = self._allocate(min(self.capacity, 2 * len(self._rows)))
+        larger[: len(self._rows)] = self._rows
+        self._rows = larger
 
 
 def flat(observation: Any) -> AnyArray:

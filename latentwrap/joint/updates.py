@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from latentwrap.agents.batch import Batch
 from latentwrap.agents.learner import Learner
-from latentwrap.agents.replay import Batch
 from latentwrap.agents.rescaling import Rescaling
 from latentwrap.devices import to_device
 from latentwrap.errors import DatasetError
@@ -125,7 +125,7 @@ class JointUpdates:
         windows = self._replay.windows_before(rows, self._steps)
         made = self._filter.refresh(windows) if self._config.fresh else self._kept(windows)
         before = windows[:, -2]
-        return Batch(
+        return Batch.of(
             observation=self._observe(windows[:, :-1], made, -2),
             action=self._on_device(self._actions(before)),
             reward=self._on_device(self._replay.rewards(before)),

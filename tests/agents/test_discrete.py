@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.distributions import Categorical
 
+from latentwrap.agents.batch import Batch
 from latentwrap.agents.config import SACConfig
 from latentwrap.agents.discrete import AllActionCritics, CategoricalActor, DiscreteActions
 from latentwrap.agents.flat import FlatParameters
 from latentwrap.agents.learner import Learner, Sight
 from latentwrap.agents.networks import initialize
-from latentwrap.agents.replay import Batch
 from latentwrap.errors import EnvironmentMismatch
 
 STATES, ACTIONS, COUNT = 5, 3, 64
@@ -44,7 +44,7 @@ def make_learner(
 
 def make_batch() -> Batch:
     g = generator(5)
-    return Batch(
+    return Batch.of(
         observation=torch.randn(COUNT, STATES, generator=g),
         action=torch.randint(ACTIONS, (COUNT, 1), generator=g).float(),
         reward=torch.randn(COUNT, generator=g),
@@ -207,7 +207,7 @@ def test_it_finds_values_policy_and_temperature_of_a_known_optimum() -> None:
     )
     state, action = (np.ravel(index) for index in np.mgrid[:3, :2])
     one_hot = torch.eye(3)
-    batch = Batch(
+    batch = Batch.of(
         observation=one_hot[state],
         action=torch.tensor(action)[:, None].float(),
         reward=torch.tensor(REWARD[state, action]).float(),

@@ -18,10 +18,10 @@ from torch import Tensor
 from torch.distributions import Normal
 from torch.distributions.transforms import TanhTransform
 
+from latentwrap.agents.batch import Batch
 from latentwrap.agents.config import SACConfig
 from latentwrap.agents.continuous import ContinuousActions
 from latentwrap.agents.learner import Learner, Sight
-from latentwrap.agents.replay import Batch
 
 OBSERVATIONS, ACTIONS, COUNT = 3, 1, 64
 
@@ -42,7 +42,7 @@ def next_noise(learner: Learner) -> tuple[Tensor, Tensor]:
 
 def make_batch() -> Batch:
     g = torch.Generator().manual_seed(5)
-    return Batch(
+    return Batch.of(
         observation=torch.randn(COUNT, OBSERVATIONS, generator=g),
         action=2 * torch.rand(COUNT, ACTIONS, generator=g) - 1,
         reward=torch.randn(COUNT, generator=g),
@@ -151,7 +151,7 @@ def test_gradients_are_those_of_autograd(
     learner = make_learner(
         actions=actions, hidden=hidden, log_std_min=low, log_std_max=high, initial_temperature=0.7
     )
-    batch = make_batch()._replace(action=torch.rand(COUNT, actions) * 2 - 1)
+    batch = Batch.of(**make_batch().columns() | {"action": torch.rand(COUNT, actions) * 2 - 1})
     noise = learner.draw_noise(batch)
     _, current = learner.decide(batch, noise)
     target = torch.randn(COUNT)

@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from torch.distributions import Categorical, Normal, TransformedDistribution
 from torch.distributions.transforms import TanhTransform
 
+from latentwrap.agents.batch import Batch
 from latentwrap.agents.config import SACConfig
 from latentwrap.agents.kinds import kind_of
 from latentwrap.agents.learner import Learner, Sight
-from latentwrap.agents.replay import Batch
 from latentwrap.agents.rescaling import Rescaling
 from latentwrap.normalizer import STD_FLOOR, LatentNormalizer
 
@@ -42,13 +42,17 @@ def make_batch(space: Any, size: int = SIZE, seed: int = 0) -> Batch:
         action = 2 * torch.rand(COUNT, 2, generator=g) - 1
     else:
         action = torch.randint(4, (COUNT, 1), generator=g).float()
-    return Batch(
+    return Batch.of(
         observation=torch.randn(COUNT, size, generator=g),
         action=action,
         reward=torch.randn(COUNT, generator=g),
         next_observation=torch.randn(COUNT, size, generator=g),
         terminated=(torch.rand(COUNT, generator=g) < 0.3).float(),
     )
+
+
+def replaced(batch: Batch, **columns: Tensor) -> Batch:
+    return Batch.of(**batch.columns() | columns)
 
 
 def widened(learner: Learner) -> dict[str, nn.Module]:
@@ -153,9 +157,8 @@ def test_moments_follow_the_gradient(space: Any) -> None:
     batch = make_batch(space)
     scaled = torch.cat([1 / factor, torch.ones(MORE)])
     learner.update(batch)
-    twin.update(batch._replace(
-        observation=batch.observation * scaled, next_observation=batch.next_observation * scaled
-    ))  # fmt: skip
+    observations = batch.observation * scaled, batch.next_observation * scaled
+    twin.update(replaced(batch, observation=observations[0], next_observation=observations[1]))
     learner.rescale(Rescaling.between(old, new))
     ours, theirs = learner.state(), twin.state()
     for part in ("actor", "critics"):
@@ -276,12 +279,12 @@ def test_columns_that_a_part_does_not_see_do_not_matter_to_it(space: Any) -> Non
     critics[:, 4:] += 100  # the actor's alone
     target = torch.zeros(COUNT)
     same = learner.critic_loss(batch, target)[0]
-    assert torch.equal(learner.critic_loss(batch._replace(observation=critics), target)[0], same)
-    assert learner.critic_loss(batch._replace(observation=actors), target)[0] != same
+    assert torch.equal(learner.critic_loss(replaced(batch, observation=critics), target)[0], same)
+    assert learner.critic_loss(replaced(batch, observation=actors), target)[0] != same
 
     def entropy_of(observation: Tensor) -> Tensor:
         learner.noise.manual_seed(1)
-        seen = batch._replace(observation=observation)
+        seen = replaced(batch, observation=observation)
         return learner.actor_loss(seen, learner.decide(seen, learner.draw_noise(seen)).current)[1]
 
     same = entropy_of(batch.observation)

@@ -102,8 +102,8 @@ def check_batch(agent: SLAC, diaries: Sequence[Diary], model: LatentModel | None
         assert batch.reward[i] == np.float32(episode.rewards[t - 1])
         last = t == len(episode)
         assert batch.terminated[i] == (last and episode.terminated)
-    assert all(tensor.dtype == torch.float32 for tensor in batch)
-    assert not any(tensor.requires_grad for tensor in batch)
+    assert all(tensor.dtype == torch.float32 for tensor in batch.columns().values())
+    assert not any(tensor.requires_grad for tensor in batch.columns().values())
 
 
 def test_the_agent_learns_from_transitions_that_were_drawn() -> None:
