@@ -118,11 +118,13 @@ def _filters(path: Path | None) -> list[Subject]:
 def _sac(_path: Path | None) -> list[Subject]:
     subjects = []
     for size in (64, 288):
+        one = {"size": size, "updates": 1}
         many = {"size": size, "updates": _MANY}
         who = {
             "latentwrap": Contestant(ours.sac_update, {"size": size}),
-            "SB3": Contestant(peers.sb3_update, {"env": "vectors", "size": size}),
-            "SBX, one update a call": Contestant(peers.sbx_update, {"size": size, "updates": 1}),
+            "SB3, one update a call": Contestant(peers.sb3_update, {"env": "vectors", **one}),
+            f"SB3, {_MANY}": Contestant(peers.sb3_update, {"env": "vectors", **many}, units=_MANY),
+            "SBX, one update a call": Contestant(peers.sbx_update, one),
             f"SBX, {_MANY}": Contestant(peers.sbx_update, many, units=_MANY),
         }
         subjects.append(Subject(f"SAC update, {size} numbers", who, ours.sac_cost(size)))
