@@ -146,7 +146,7 @@ def _models(path: Path | None) -> list[Subject]:
     subjects = [
         Subject(
             "model update, `paper`",
-            {"latentwrap": paper, **_slac(path, "model")},
+            {"latentwrap": paper, **_slac(path, "model", preset="paper")},
             ours.model_cost("paper"),
         )
     ]
@@ -161,7 +161,7 @@ def _joint(path: Path | None) -> list[Subject]:
     who = {
         "latentwrap": Contestant(ours.joint_update, {"published": False}),
         "latentwrap, fresh latents": Contestant(ours.joint_update, {"published": True}),
-        **_slac(path, "joint"),
+        **_slac(path, "joint", preset="paper"),
     }
     return [Subject("joint update of model and agent, `paper`", who, ours.joint_cost())]
 
@@ -175,10 +175,12 @@ SUBJECTS = {
 }
 
 
-def _slac(path: Path | None, work: str) -> dict[str, Contestant]:
+def _slac(path: Path | None, work: str, *, preset: str = "fast") -> dict[str, Contestant]:
+    """It has one size of model, which is said where ours is of another."""
     if path is None:
         return {}
-    return {"slac.pytorch": Contestant(peers.slac_pytorch, {"path": path, "work": work})}
+    name = "slac.pytorch" if preset == "paper" else "slac.pytorch, paper's size"
+    return {name: Contestant(peers.slac_pytorch, {"path": path, "work": work})}
 
 
 def _line(row: Mapping[str, Any]) -> str:
