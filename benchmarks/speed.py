@@ -103,15 +103,17 @@ def floor(cost: ours.Cost, *, matrices: float, copy: float) -> dict[str, Any]:
 
 def _filters(path: Path | None) -> list[Subject]:
     subjects = []
-    for num in (1, 4, 16, 32, 64, 256):
-        who = {
-            "latentwrap": Contestant(ours.filter_step, {"num": num}),
-            "latentwrap, onnx": Contestant(ours.filter_step, {"num": num, "backend": "onnx"}),
-        }
-        if num == 1:
-            who |= _slac(path, "explore")
-        title = f"filter step, `fast`, {num} environment{'s' * (num > 1)}"
-        subjects.append(Subject(title, who, ours.filter_cost(num)))
+    for preset, counts in (("fast", (1, 4, 16, 32, 64, 256)), ("paper", (1, 32))):
+        for num in counts:
+            what = {"num": num, "preset": preset}
+            who = {
+                "latentwrap": Contestant(ours.filter_step, what),
+                "latentwrap, onnx": Contestant(ours.filter_step, {**what, "backend": "onnx"}),
+            }
+            if num == 1:
+                who |= _slac(path, "explore", preset=preset)
+            title = f"filter step, `{preset}`, {num} environment{'s' * (num > 1)}"
+            subjects.append(Subject(title, who, ours.filter_cost(num, preset)))
     return subjects
 
 

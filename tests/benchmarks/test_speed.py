@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from speed_ours import (
     sac_cost,
 )
 
+ROOT = Path(__file__).resolve().parents[2]
 HIDDEN = 256
 
 
@@ -75,3 +77,15 @@ def test_the_table_says_where_bytes_are_the_floor() -> None:
         "| work | 5, bytes | latentwrap | 10 |  | 50 % |",
         "|  |  | SB3 | 25 | 2.50 |  |",
     ]
+
+
+def test_the_page_on_exports_has_the_figures_of_the_race() -> None:
+    rows = json.loads((ROOT / "benchmarks" / "speed.json").read_text(encoding="utf-8"))["rows"]
+    told = []
+    for row in (row for row in rows if row["subject"] == "filter"):
+        _, model, environments = row["title"].split(", ")
+        by = (f"{1e6 * row['seconds'][who]:.0f}" for who in ("latentwrap", "latentwrap, onnx"))
+        told.append(f"| {' | '.join((model, environments.split()[0], *by))} |")
+    page = (ROOT / "docs" / "export.md").read_text(encoding="utf-8")
+    table = page.partition("| model | environments | torch | onnx |\n|---|---|---|---|\n")[2]
+    assert table.partition("\n\n")[0].splitlines() == told
