@@ -50,8 +50,9 @@ def add_session(library: str) -> None:
 @nox.session(default=False)
 def bench(session: nox.Session) -> None:
     """latentwrap beside its peers: `nox -s bench -- --slac-pytorch PATH_TO_YOUR_CLONE`."""
+    # Figures are told with versions; unlike those of the integrations, these agree with our own.
     requirements = ["-r", "benchmarks/requirements.txt", "-e", ".[onnx]"]
-    session.install(torch_pin(), *requirements)
+    session.install("-c", "constraints.txt", *requirements)
     session.run("python", "benchmarks/speed.py", *session.posargs)
 
 

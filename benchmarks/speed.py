@@ -5,7 +5,8 @@
 
 Every contestant lives in a process of its own, as it would for its user, and they take turns; what
 is given are medians. A floor is the arithmetic of the work at the rate of a large product of
-matrices, measured in the same turns. Peers that are not installed are left out and named.
+matrices, or its bytes at the rate of a large copy, whichever takes longer; both rates are measured
+in the same turns. Peers that are not installed are left out and named.
 """
 
 from __future__ import annotations
@@ -35,12 +36,12 @@ class Subject:
     Attributes:
         title: in the table.
         contestants: ours first.
-        flops: of a unit of the work; the floor.
+        cost: of a unit of the work.
     """
 
     title: str
     contestants: Mapping[str, Contestant]
-    flops: int
+    cost: ours.Cost
 
 
 def main() -> None:
@@ -63,47 +64,72 @@ def main() -> None:
 
 
 def _measure(name: str, subject: Subject, arguments: argparse.Namespace) -> dict[str, Any]:
-    contestants = {**subject.contestants, "matrices": Contestant(ours.matrices, {})}
+    limits = {"matrices": Contestant(ours.matrices, {}), "copy": Contestant(ours.copy, {})}
+    contestants = {**subject.contestants, **limits}
     found = race(contestants, rounds=arguments.rounds, threads=arguments.threads)
-    rate = ours.MATRICES_FLOPS / float(found.pop("matrices"))
     return {
         "subject": name,
         "title": subject.title,
-        "flops": subject.flops,
-        "matrices_flops_per_second": rate,
-        "floor_seconds": subject.flops / rate,
+        **floor(
+            subject.cost,
+            matrices=ours.MATRICES_FLOPS / float(found.pop("matrices")),
+            copy=ours.COPIED_BYTES / float(found.pop("copy")),
+        ),
         "of_floor": sorted({*subject.contestants} & _SAME_WORK),
         "seconds": {key: value for key, value in found.items() if isinstance(value, float)},
         "missing": {key: value for key, value in found.items() if isinstance(value, str)},
     }
 
 
+def floor(cost: ours.Cost, *, matrices: float, copy: float) -> dict[str, Any]:
+    """What bounds some work, and how long it takes at best.
+
+    Args:
+        cost: of the work.
+        matrices: FLOPs of a product of matrices in a second.
+        copy: bytes that a copy reads and writes in a second.
+    """
+    seconds = {"flops": cost.flops / matrices, "bytes": cost.moved / copy}
+    bound = max(seconds, key=lambda name: seconds[name])
+    return {
+        "flops": cost.flops,
+        "bytes": cost.moved,
+        "matrices_flops_per_second": matrices,
+        "copy_bytes_per_second": copy,
+        "bound": bound,
+        "floor_seconds": seconds[bound],
+    }
+
+
 def _filters(path: Path | None) -> list[Subject]:
     subjects = []
-    for num in (1, 4, 16, 32, 64, 256):
-        who = {
-            "latentwrap": Contestant(ours.filter_step, {"num": num}),
-            "latentwrap, onnx": Contestant(ours.filter_step, {"num": num, "backend": "onnx"}),
-        }
-        if num == 1:
-            who |= _slac(path, "explore")
-        title = f"filter step, `fast`, {num} environment{'s' * (num > 1)}"
-        subjects.append(Subject(title, who, ours.encoder_flops(num)))
+    for preset, counts in (("fast", (1, 4, 16, 32, 64, 256)), ("paper", (1, 32))):
+        for num in counts:
+            what = {"num": num, "preset": preset}
+            who = {
+                "latentwrap": Contestant(ours.filter_step, what),
+                "latentwrap, onnx": Contestant(ours.filter_step, {**what, "backend": "onnx"}),
+            }
+            if num == 1:
+                who |= _slac(path, "explore", preset=preset)
+            title = f"filter step, `{preset}`, {num} environment{'s' * (num > 1)}"
+            subjects.append(Subject(title, who, ours.filter_cost(num, preset)))
     return subjects
 
 
 def _sac(_path: Path | None) -> list[Subject]:
     subjects = []
     for size in (64, 288):
+        one = {"size": size, "updates": 1}
         many = {"size": size, "updates": _MANY}
         who = {
             "latentwrap": Contestant(ours.sac_update, {"size": size}),
-            "SB3": Contestant(peers.sb3_update, {"env": "vectors", "size": size}),
-            "SBX, one update a call": Contestant(peers.sbx_update, {"size": size, "updates": 1}),
+            "SB3, one update a call": Contestant(peers.sb3_update, {"env": "vectors", **one}),
+            f"SB3, {_MANY}": Contestant(peers.sb3_update, {"env": "vectors", **many}, units=_MANY),
+            "SBX, one update a call": Contestant(peers.sbx_update, one),
             f"SBX, {_MANY}": Contestant(peers.sbx_update, many, units=_MANY),
         }
-        flops = ours.flops(ours.sac_update(size))
-        subjects.append(Subject(f"SAC update, {size} numbers", who, flops))
+        subjects.append(Subject(f"SAC update, {size} numbers", who, ours.sac_cost(size)))
     return subjects
 
 
@@ -114,8 +140,7 @@ def _agent(path: Path | None) -> list[Subject]:
         "SB3 CnnPolicy": Contestant(peers.sb3_update, {"env": "pixels"}),
         **_slac(path, "agent"),
     }
-    flops = ours.flops(ours.sac_update(size))
-    return [Subject("agent update from pixels, frozen `fast` model", who, flops)]
+    return [Subject("agent update from pixels, frozen `fast` model", who, ours.sac_cost(size))]
 
 
 def _models(path: Path | None) -> list[Subject]:
@@ -123,16 +148,14 @@ def _models(path: Path | None) -> list[Subject]:
     subjects = [
         Subject(
             "model update, `paper`",
-            {"latentwrap": paper, **_slac(path, "model")},
-            ours.flops(ours.model_update("paper")),
+            {"latentwrap": paper, **_slac(path, "model", preset="paper")},
+            ours.model_cost("paper"),
         )
     ]
     for kind in ("rssm", "slac", "deterministic"):
         what = {"preset": "fast", "kind": kind}
         who = {"latentwrap": Contestant(ours.model_update, what), **_slac(path, "model")}
-        subjects.append(
-            Subject(f"model update, `fast` {kind}", who, ours.flops(ours.model_update(**what)))
-        )
+        subjects.append(Subject(f"model update, `fast` {kind}", who, ours.model_cost(**what)))
     return subjects
 
 
@@ -140,10 +163,9 @@ def _joint(path: Path | None) -> list[Subject]:
     who = {
         "latentwrap": Contestant(ours.joint_update, {"published": False}),
         "latentwrap, fresh latents": Contestant(ours.joint_update, {"published": True}),
-        **_slac(path, "joint"),
+        **_slac(path, "joint", preset="paper"),
     }
-    flops = ours.flops(ours.joint_update(published=False))
-    return [Subject("joint update of model and agent, `paper`", who, flops)]
+    return [Subject("joint update of model and agent, `paper`", who, ours.joint_cost())]
 
 
 SUBJECTS = {
@@ -155,16 +177,24 @@ SUBJECTS = {
 }
 
 
-def _slac(path: Path | None, work: str) -> dict[str, Contestant]:
+def _slac(path: Path | None, work: str, *, preset: str = "fast") -> dict[str, Contestant]:
+    """It has one size of model, which is said where ours is of another."""
     if path is None:
         return {}
-    return {"slac.pytorch": Contestant(peers.slac_pytorch, {"path": path, "work": work})}
+    name = "slac.pytorch" if preset == "paper" else "slac.pytorch, paper's size"
+    return {name: Contestant(peers.slac_pytorch, {"path": path, "work": work})}
 
 
 def _line(row: Mapping[str, Any]) -> str:
     times = ", ".join(f"{name} {1000 * s:.3f}" for name, s in row["seconds"].items())
     missing = "".join(f"\n    {name} is missing: {why}" for name, why in row["missing"].items())
-    return f"{row['title']}: ms {times}, floor {1000 * row['floor_seconds']:.3f}{missing}"
+    return f"{row['title']}: ms {times}, floor {_told_floor(row)}{missing}"
+
+
+def _told_floor(row: Mapping[str, Any]) -> str:
+    """In milliseconds; nothing is said of what bounds nearly all work."""
+    bound = ", bytes" if row["bound"] == "bytes" else ""
+    return f"{1000 * row['floor_seconds']:.3g}{bound}"
 
 
 def markdown(rows: list[dict[str, Any]]) -> str:
@@ -176,7 +206,7 @@ def markdown(rows: list[dict[str, Any]]) -> str:
     for row in rows:
         reference, floor = row["seconds"].get("latentwrap"), row["floor_seconds"]
         for index, (name, seconds) in enumerate(row["seconds"].items()):
-            title, at_best = (row["title"], f"{1000 * floor:.3g}") if index == 0 else ("", "")
+            title, at_best = (row["title"], _told_floor(row)) if index == 0 else ("", "")
             ratio = f"{seconds / reference:.2f}" if reference and index else ""
             # Others may do more arithmetic, or less.
             share = f"{100 * floor / seconds:.0f} %" if name in row["of_floor"] else ""

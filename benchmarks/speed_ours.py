@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import gymnasium as gym
 import numpy as np
 import torch
 from gymnasium import spaces
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from latentwrap import LatentFilter
+from latentwrap import SLAC, LatentFilter
 from latentwrap.actions import ActionSpec
 from latentwrap.agents.config import SACConfig
 from latentwrap.agents.kinds import kind_of
@@ -133,10 +135,8 @@ class Noise(gym.Env[Any, Any]):
         return self.np_random.integers(0, 256, self.observation_space.shape, np.uint8)
 
 
-def joint_update(*, published: bool) -> Callable[[], object]:
-    """Update model and agent of the paper's sizes from one replay of pixels."""
-    from latentwrap import SLAC
-
+def make_joint(*, published: bool) -> SLAC:
+    """Model and agent of the paper's sizes, and a replay of pixels that they have begun with."""
     agent = SLAC(
         Noise(),
         preset="paper",
@@ -149,12 +149,17 @@ def joint_update(*, published: bool) -> Callable[[], object]:
         buffer_size=2000,
     )
     agent.learn(1000)
+    return agent
 
-    def update() -> None:
-        agent.updates.update_model()
-        agent.updates.update_agent()
 
-    return update
+def _joint_update(agent: SLAC) -> None:
+    agent.updates.update_model()
+    agent.updates.update_agent()
+
+
+def joint_update(*, published: bool) -> Callable[[], object]:
+    """Update both from one replay."""
+    return partial(_joint_update, make_joint(published=published))
 
 
 def flops(work: Callable[[], object]) -> int:
@@ -164,10 +169,61 @@ def flops(work: Callable[[], object]) -> int:
     return int(counter.get_total_flops())
 
 
-def encoder_flops(num: int, preset: str = "fast") -> int:
-    """Those of encoding frames."""
+class Cost(NamedTuple):
+    """What a unit of work cannot do without.
+
+    Attributes:
+        flops: of products of matrices and convolutions.
+        moved: bytes that it reads and writes, each once; what it computes on the way may stay in
+            the caches, and is not counted.
+    """
+
+    flops: int
+    moved: int
+
+
+def filter_cost(num: int, preset: str = "fast") -> Cost:
+    """Of encoding frames: they and the weights of the encoder are read."""
     model, frames = make_model(preset), torch.zeros(num, SIZE, SIZE, 3, dtype=torch.uint8)
-    return flops(lambda: model.see(frames))
+    weights = _weight_bytes(model.networks.encoder)
+    return Cost(flops(lambda: model.see(frames)), weights + frames.nbytes)
+
+
+def sac_cost(size: int) -> Cost:
+    """Of an update: the batch is read and written, for it is drawn."""
+    learner, batch = make_learner(size), make_replay(size).sample(BATCH)
+    moved = _learner_bytes(learner) + 2 * sum(column.nbytes for column in batch)
+    return Cost(flops(lambda: learner.update(batch)), moved)
+
+
+def model_cost(preset: str, kind: str | None = None) -> Cost:
+    """Of an update: the windows are read."""
+    learned = _learned_bytes(make_model(preset, kind))
+    return Cost(flops(model_update(preset, kind)), learned + _window_bytes())
+
+
+def joint_cost() -> Cost:
+    """Of an update of both."""
+    agent = make_joint(published=False)
+    learned = _learned_bytes(agent.model) + _learner_bytes(agent.learner)
+    return Cost(flops(partial(_joint_update, agent)), learned + _window_bytes())
+
+
+def _weight_bytes(*modules: nn.Module) -> int:
+    return sum(weight.nbytes for module in modules for weight in module.parameters())
+
+
+def _learned_bytes(*modules: nn.Module) -> int:
+    """Parameters, their gradients and two moments are read and written."""
+    return 2 * 4 * _weight_bytes(*modules)
+
+
+def _learner_bytes(learner: Learner) -> int:
+    return _learned_bytes(learner.actor, learner.critics) + 2 * _weight_bytes(learner.targets)
+
+
+def _window_bytes() -> int:
+    return sum(column.nbytes for column in random_windows() if column is not None)
 
 
 def matrices() -> Callable[[], object]:
@@ -177,3 +233,15 @@ def matrices() -> Callable[[], object]:
 
 
 MATRICES_FLOPS = 2 * 2048**3
+
+
+def copy() -> Callable[[], object]:
+    """A copy of what no cache holds."""
+    source = torch.ones(_COPIED, dtype=torch.uint8)
+    target = torch.zeros_like(source)
+    return lambda: target.copy_(source)
+
+
+_COPIED = 2**29
+COPIED_BYTES = 2 * _COPIED
+"""It is read and written."""

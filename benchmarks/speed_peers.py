@@ -50,7 +50,7 @@ def pixels() -> Observations:
     return Observations(spaces.Box(0, 255, (9, SIZE, SIZE), np.uint8))
 
 
-def sb3_update(env: str, size: int = 0) -> Callable[[], object]:
+def sb3_update(env: str, size: int = 0, updates: int = 1) -> Callable[[], object]:
     """Stable-Baselines3's SAC."""
     from stable_baselines3 import SAC
     from stable_baselines3.common.logger import Logger
@@ -61,7 +61,7 @@ def sb3_update(env: str, size: int = 0) -> Callable[[], object]:
     agent = SAC(policy, made, seed=0, device="cpu", learning_starts=steps, buffer_size=steps)
     agent.learn(steps)
     agent.set_logger(Logger(folder=None, output_formats=[]))
-    return lambda: agent.train(gradient_steps=1, batch_size=BATCH)
+    return lambda: agent.train(gradient_steps=updates, batch_size=BATCH)
 
 
 def sbx_update(size: int, updates: int) -> Callable[[], object]:

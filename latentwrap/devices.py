@@ -38,8 +38,13 @@ def threads_beside(others: int) -> Iterator[None]:
 
 
 def to_device(tensor: Tensor, device: torch.device) -> Tensor:
-    """A copy on the device that need not wait for what the GPU still has to do, or itself."""
-    if device.type == "cuda" and tensor.device.type == "cpu":
+    """The tensor on the device; one that goes to a GPU does not wait for what that has to do yet.
+
+    One that goes to the CPU does, for it may be read at once.
+    """
+    if device.type != "cuda":
+        return tensor.to(device)
+    if tensor.device.type == "cpu":
         tensor = tensor.pin_memory()
     return tensor.to(device, non_blocking=True)
 

@@ -59,7 +59,9 @@ def written_whole(path: str | Path, *, settle: bool = True) -> Iterator[Path]:
     written is on the disk before it gets its name, so that a power cut leaves one or the other.
 
     Args:
-        path: of a file, or of a folder that is not there yet.
+        path: of a file, or of a folder if a folder is made at the temporary path. An old folder
+            cannot be replaced at one stroke: it steps aside, as `.<stem>.<pid>.old<suffix>`, for
+            the moment until the new one has its name, and is back should that fail.
         settle: wait until the name is on the disk too; else a power cut may leave the old file
             although the block has ended.
 
@@ -84,12 +86,28 @@ def written_whole(path: str | Path, *, settle: bool = True) -> Iterator[Path]:
             yield temporary
         with failures_named(path):
             sync(temporary)
-            temporary.replace(path)
+            if temporary.is_dir() and path.is_dir():
+                _replace_folder(temporary, path)
+            else:
+                temporary.replace(path)
             if settle:
                 sync_folder(path.parent)
     finally:
         with suppress(OSError):  # there is none, or it could not even be named
             remove(temporary)
+
+
+def _replace_folder(new: Path, path: Path) -> None:
+    old = path.with_name(f".{path.stem}.{os.getpid()}.old{path.suffix}")
+    try:
+        path.replace(old)
+        new.replace(path)
+        sync_folder(path.parent)
+    finally:
+        if path.exists():
+            remove(old)
+        else:
+            old.replace(path)
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from latentwrap.agents.kinds import ActionKind, kind_of
 from latentwrap.agents.learner import Learner
 from latentwrap.agents.networks import Actor
 from latentwrap.agents.spaces import ActionSpace, check_fits
-from latentwrap.devices import resolve_device
+from latentwrap.devices import resolve_device, to_device
 from latentwrap.errors import CheckpointError, EnvironmentMismatch
 from latentwrap.optimizers import under
 from latentwrap.seeding import torch_generator
@@ -89,7 +89,7 @@ class Policy:
             seen: observations, float32 (B, d).
             deterministic: the mean or the most probable action instead of a sample.
         """
-        rows = seen.to(self._device)
+        rows = to_device(seen, self._device)
         actions = self._actor.best(rows) if deterministic else self._actor.draw(rows, self.noise)
         chosen: FloatArray = actions.float().cpu().numpy()
         return chosen

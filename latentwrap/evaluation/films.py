@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from latentwrap.datasets import Dataset
+from latentwrap.devices import to_device
 from latentwrap.evaluation.stretches import read_stretches
 from latentwrap.models import LatentModel
 from latentwrap.pixels import tile
@@ -95,7 +96,7 @@ def make_film(model: LatentModel, dataset: Dataset, episode: int, *, seed: int) 
     check_dataset(model, dataset)
     numbers = np.array([episode])
     (stretch,) = read_stretches(model, dataset, numbers, longest=STEPS + 1)
-    actions = stretch.actions.to(model.device)
+    actions = to_device(stretch.actions, model.device)
     beliefs = list(filter_beliefs(model, stretch.frames, stretch.actions, stretch.vectors))
     context = min(CONTEXT, actions.shape[1] // 2)
     filtered = [model.decode(belief) for belief in beliefs]
@@ -141,7 +142,7 @@ def _noise(model: LatentModel, generator: torch.Generator) -> Callable[[], Tenso
     if not model.noise_size:
         return lambda: None
     shape = (1, model.noise_size)
-    return lambda: torch.randn(shape, generator=generator).to(model.device)
+    return lambda: to_device(torch.randn(shape, generator=generator), model.device)
 
 
 def _join(frames: list[Tensor]) -> Frames:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from latentwrap.datasets import Dataset
+from latentwrap.devices import to_device
 from latentwrap.errors import DatasetError
 from latentwrap.evaluation.stretches import (
     Stretches,
@@ -213,7 +214,8 @@ def _measure(
     frames, last = stretches.frames, stretches.frames[who, when].numpy()
     errors.add(0, model.decode(belief).cpu().numpy(), last, last)
     for k in range(1, errors.horizon + 1):
-        belief = model.predict(belief, stretches.actions[who, when + k - 1].to(model.device))
+        actions = to_device(stretches.actions[who, when + k - 1], model.device)
+        belief = model.predict(belief, actions)
         predicted = model.decode(belief).cpu().numpy()
         errors.add(k, predicted, frames[who, when + k].numpy(), last)
 
@@ -233,7 +235,7 @@ def _beliefs_at(
         model, stretches.frames[:, : steps + 1], stretches.actions[:, :steps], vectors
     )
     for t, belief in enumerate(beliefs):
-        chosen = torch.from_numpy(who[when == t]).to(model.device)
+        chosen = to_device(torch.from_numpy(who[when == t]), model.device)
         if len(chosen):
             kept.append(map_belief(lambda each, chosen=chosen: each[chosen], belief))
     return who, when, map_belief(lambda *each: torch.cat(each), *kept)

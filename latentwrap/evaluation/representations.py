@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from latentwrap.datasets import Dataset
+from latentwrap.devices import to_device
 from latentwrap.evaluation.pca import PCA, pca_fit
 from latentwrap.evaluation.stretches import read_stretches
 from latentwrap.models import LatentModel
@@ -131,8 +132,8 @@ def single_frame_latents(
     chunks = []
     for start in range(0, len(frames), _AT_ONCE):
         rows = slice(start, start + _AT_ONCE)
-        seen = None if vectors is None else vectors[rows].to(model.device)
-        belief = model.initial(frames[rows].to(model.device), vectors=seen)
+        seen = None if vectors is None else to_device(vectors[rows], model.device)
+        belief = model.initial(to_device(frames[rows], model.device), vectors=seen)
         chunks.append(model.latent(belief))
     latents: FloatArray = torch.cat(chunks).cpu().numpy()
     return latents

@@ -10,7 +10,7 @@ from latentwrap.errors import CheckpointError, LatentwrapError, OutputExists
 from latentwrap.exporting.comparing import TOLERANCE, largest_difference
 from latentwrap.exporting.tracing import OPSET, Traced, describe_graphs, to_onnx
 from latentwrap.extras import require
-from latentwrap.files import refuse_existing, remove, written_whole
+from latentwrap.files import refuse_existing, written_whole
 from latentwrap.filtering.card import (
     CARD,
     FEATURES,
@@ -89,8 +89,6 @@ def export_onnx(
         difference = _compared(model, temporary)
         progress.advance()
         sizes = {path.name: path.stat().st_size for path in sorted(temporary.iterdir())}
-        if force:
-            remove(folder)
     return ExportResult(folder, card, sizes, difference, time.monotonic() - began)
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from torchrl.data import Binary, Bounded, Composite, TensorSpec, Unbounded
 from torchrl.envs import Transform
 
+from latentwrap.devices import to_device
 from latentwrap.errors import CheckpointError, EnvironmentMismatch, LatentwrapError
 from latentwrap.integrations.torchrl_spaces import space_of
 from latentwrap.models import LatentModel, load_model, map_belief
@@ -212,8 +213,9 @@ class LatentTransform(Transform):  # type: ignore[misc] # torchrl need not be in
     @torch.no_grad()
     def _empty_belief(self) -> Any:
         """The belief of no environments, (0, k), which tells names and sizes."""
-        frame = torch.zeros(1, *self.model.frame_spec.shape, dtype=torch.uint8)
-        return map_belief(lambda x: x[:0], self.model.initial(frame.to(self.model.device)))
+        shape = (1, *self.model.frame_spec.shape)
+        frame = torch.zeros(shape, dtype=torch.uint8, device=self.model.device)
+        return map_belief(lambda x: x[:0], self.model.initial(frame))
 
     def _with_belief(self, spec: Composite) -> Composite:
         belief = Composite(shape=spec.shape, device=spec.device)
@@ -229,7 +231,7 @@ class LatentTransform(Transform):  # type: ignore[misc] # torchrl need not be in
         if mask is None:
             return torch.arange(batch.numel(), device=self.model.device)
         chosen: Tensor = mask.reshape(batch.numel(), -1).any(dim=1)
-        return chosen.nonzero()[:, 0].to(self.model.device)
+        return to_device(chosen.nonzero()[:, 0], self.model.device)
 
     def _read(self, tensordict: TensorDictBase, batch: torch.Size) -> tuple[Any, Tensor]:
         """The beliefs, each (B, k), and where there is one, bool (B, 1); zeros where not."""
@@ -237,7 +239,7 @@ class LatentTransform(Transform):  # type: ignore[misc] # torchrl need not be in
         if kept is None:
             started = torch.zeros(count, 1, dtype=torch.bool, device=self.model.device)
             return map_belief(lambda x: x.new_zeros(count, x.shape[1]), self._belief), started
-        flat = {name: x.reshape(count, -1).to(self.model.device) for name, x in kept.items()}
+        flat = {n: to_device(x.reshape(count, -1), self.model.device) for n, x in kept.items()}
         started = flat.pop(STARTED)
         return type(self._belief)(**flat), started
 
@@ -274,7 +276,7 @@ class LatentTransform(Transform):  # type: ignore[misc] # torchrl need not be in
         newest = [[newest_image(x, self._layout(x.shape)) for x in camera] for camera in cameras]
         spec = self.model.frame_spec
         frames = np.stack([fit_images(row, spec) for row in zip(*newest, strict=True)])
-        return torch.from_numpy(frames).to(self.model.device)
+        return to_device(torch.from_numpy(frames), self.model.device)
 
     def _actions(self, tensordict: TensorDictBase, rows: Tensor) -> Tensor:
         """The actions of some environments as the model sees them, float32 (rows, A)."""
@@ -285,7 +287,7 @@ class LatentTransform(Transform):  # type: ignore[misc] # torchrl need not be in
         spec, action = self.model.action_spec, tensordict.get(self.action_key)
         taken = self._action.to_numpy(action, safe=False).reshape(-1, spec.stored_size)
         stored = np.stack([spec.flatten(taken[row]) for row in rows.tolist()])
-        return torch.from_numpy(spec.encode(stored)).to(self.model.device)
+        return to_device(torch.from_numpy(spec.encode(stored)), self.model.device)
 
     def _noise(self, rows: Tensor, count: int) -> Tensor | None:
         """Noise for some of `count` environments, each from its own stream."""
@@ -295,7 +297,7 @@ class LatentTransform(Transform):  # type: ignore[misc] # torchrl need not be in
             self._generators.append(torch_generator(None if self._seed is None else self._seed + i))
         size = self.model.noise_size
         drawn = [torch.randn(size, generator=self._generators[row]) for row in rows.tolist()]
-        return torch.stack(drawn).to(self.model.device)
+        return to_device(torch.stack(drawn), self.model.device)
 
     def _check_images(self, source: TensorDictBase | Composite) -> None:
         """Refuse images, or their spec, that the model's frames cannot be made from."""

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from latentwrap.devices import to_device
 from latentwrap.joint.sequences import SequenceReplay
 from latentwrap.models import LatentModel, map_belief
 from latentwrap.types import IntArray
@@ -94,12 +95,12 @@ class ReplayFilter:
     def see(self, rows: IntArray) -> Tensor:
         """Features of the frames of windows, float32 (B, L+1, F)."""
         model, flat = self._model, rows.reshape(-1)
-        frames = torch.from_numpy(self._replay.frames(flat)).to(model.device)
+        frames = to_device(torch.from_numpy(self._replay.frames(flat)), model.device)
         vectors = model.prepare_vectors(self._replay.vectors(flat))
         return model.see(frames, vectors).view(*rows.shape, -1)
 
     def _begin(self, rows: IntArray, seen: Tensor) -> Any:
-        first = torch.from_numpy(self._replay.begins(rows[:, 0])).to(seen.device)
+        first = to_device(torch.from_numpy(self._replay.begins(rows[:, 0])), seen.device)
         if not first.any():
             return self._replay.beliefs(rows[:, 0])
         begun = self._model.believe_first(seen, self.noise(len(rows)))
@@ -108,19 +109,19 @@ class ReplayFilter:
         return choose(first, begun, self._replay.beliefs(rows[:, 0]))
 
     def _advance(self, belief: Any, before: IntArray, rows: IntArray, seen: Tensor) -> Any:
-        actions = torch.from_numpy(self._replay.actions(before)).to(seen.device)
+        actions = to_device(torch.from_numpy(self._replay.actions(before)), seen.device)
         following = self._model.believe_next(belief, actions, seen, self.noise(len(rows)))
         stays = rows == before
         if not stays.any():
             return following
-        return choose(torch.from_numpy(stays).to(seen.device), belief, following)
+        return choose(to_device(torch.from_numpy(stays), seen.device), belief, following)
 
     def noise(self, count: int) -> Tensor | None:
         """Noise for so many beliefs; `None` for means."""
         if not self._sample:
             return None
         shape = (count, self._model.noise_size)
-        return torch.randn(shape, generator=self.generator).to(self._model.device)
+        return to_device(torch.randn(shape, generator=self.generator), self._model.device)
 
 
 def replayed_history(replay: SequenceReplay, rows: IntArray, features: Tensor) -> History:
@@ -135,4 +136,4 @@ def replayed_history(replay: SequenceReplay, rows: IntArray, features: Tensor) -
     size = replay.spec.action.size
     taken = replay.actions(before.reshape(-1)).reshape(*before.shape, size)
     known = np.where((before == after)[..., None], np.float32(0), taken)
-    return History(features, torch.from_numpy(known).to(features.device))
+    return History(features, to_device(torch.from_numpy(known), features.device))

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from latentwrap.devices import to_device
 from latentwrap.models import map_belief
 from latentwrap.types import IntArray
 
@@ -31,12 +32,12 @@ class BeliefColumns:
     def keep(self, rows: IntArray, features: Tensor, beliefs: Any) -> None:
         """Keep features (N, F) and beliefs of N beside rows (N,); of a row named twice the last."""
         rows, latest = np.unique(rows[::-1], return_index=True)
-        last = torch.from_numpy(len(features) - 1 - latest).to(features.device)
+        last = to_device(torch.from_numpy(len(features) - 1 - latest), features.device)
         if self._beliefs is None:
             self._claim(features, beliefs)
         index = torch.from_numpy(rows)
         for column, values in zip(self._columns, (features, *beliefs), strict=True):
-            column[index.to(column.device)] = values[last].to(column.device)
+            column[to_device(index, column.device)] = values[last].to(column.device)
 
     def features(self, rows: IntArray) -> Tensor:
         """Of rows (...), float32 (..., F)."""
@@ -58,7 +59,8 @@ class BeliefColumns:
         self._columns = (column(features), *self._beliefs)
 
     def _at(self, column: Tensor, rows: IntArray) -> Tensor:
-        return column[torch.from_numpy(rows).to(column.device)].to(self._device)
+        index = to_device(torch.from_numpy(rows), column.device)
+        return to_device(column[index], self._device)
 
 
 def _roomy(device: torch.device, needed: int) -> torch.device:

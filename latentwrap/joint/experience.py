@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from latentwrap.agents.stepping import Played, Stepper
+from latentwrap.devices import to_device
 from latentwrap.envs.frames import FRAME, VECTORS
 from latentwrap.joint.beliefs import ReplayFilter, replayed_history
 from latentwrap.joint.sequences import SequenceReplay
@@ -86,7 +87,7 @@ class Experience:
         self._see_vectors(reached, acted, begun=np.zeros_like(acted))
         spec = self._model.action_spec
         stored = spec.flatten_batch(self._sent)
-        taken = torch.from_numpy(spec.encode(stored)).to(self._model.device)
+        taken = to_device(torch.from_numpy(spec.encode(stored)), self._model.device)
         self._move(acted, self._follower.step(self.followed, taken, self._see(reached)))
         rows = [
             self._replay.step(
@@ -151,4 +152,4 @@ class Experience:
         self._replay.keep(rows, self.followed.features[chosen], beliefs)
 
     def _on_device(self, mask: BoolArray) -> Tensor:
-        return torch.from_numpy(mask).to(self._model.device)
+        return to_device(torch.from_numpy(mask), self._model.device)

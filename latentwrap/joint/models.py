@@ -111,8 +111,9 @@ def _belief_size(model: LatentModel) -> int:
 def _empty_window(model: LatentModel, steps: int) -> WindowTensors:
     """A window of zeros, to count with."""
     zeros = torch.zeros(1, steps, device=model.device)
-    frames = torch.zeros(1, steps + 1, *model.frame_spec.shape, dtype=torch.uint8)
+    shape = (1, steps + 1, *model.frame_spec.shape)
+    frames = torch.zeros(shape, dtype=torch.uint8, device=model.device)
     actions = torch.zeros(1, steps, model.action_spec.size, device=model.device)
     vectors = torch.zeros(1, steps + 1, model.vector_spec.size, device=model.device)
     seen = vectors if model.sees_vectors else None
-    return WindowTensors(frames.to(model.device), actions, zeros, zeros, seen)
+    return WindowTensors(frames, actions, zeros, zeros, seen)

@@ -56,7 +56,7 @@ class JointUpdates:
         rows = self._replay.rows()
         shown = _spread(rows, _FRAMES_SHOWN)
         frames = torch.from_numpy(self._replay.frames(shown))
-        self._model.fit_frames(frames.to(self._model.device))
+        self._model.fit_frames(to_device(frames, self._model.device))
         taken = np.concatenate([each.rows[:-1] for each in self._replay.episodes()])
         rewards = self._replay.rewards(taken).astype(np.float64)
         self._model.fit_rewards(float(rewards.mean()), float(rewards.std()))

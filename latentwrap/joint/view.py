@@ -10,6 +10,7 @@ from gymnasium import spaces
 from torch import Tensor
 
 from latentwrap.agents.learner import Sight
+from latentwrap.devices import to_device
 from latentwrap.joint.config import JointConfig
 from latentwrap.models import LatentModel
 from latentwrap.normalizer import CLIP, STD_FLOOR, LatentNormalizer
@@ -63,8 +64,9 @@ class AgentView:
         """Standardise latents by other statistics from now on."""
         self.scale = scale
         device = self._model.device
-        self._mean = torch.from_numpy(scale.mean).to(device)
-        self._std = torch.from_numpy(np.maximum(scale.std, np.float32(STD_FLOOR))).to(device)
+        self._mean = to_device(torch.from_numpy(scale.mean), device)
+        std = np.maximum(scale.std, np.float32(STD_FLOOR))
+        self._std = to_device(torch.from_numpy(std), device)
 
     def state(self, beliefs: Any, vectors: FloatArray) -> Tensor:
         """What the critics see, float32 (B, d + V), of beliefs of B and their vectors (B, V)."""
@@ -83,4 +85,4 @@ class AgentView:
     def _scaled(self, vectors: FloatArray) -> Tensor:
         normalizer = self._model.vector_normalizer
         scaled = vectors if normalizer is None else normalizer.normalize(vectors)
-        return torch.from_numpy(np.array(scaled, np.float32)).to(self._model.device)
+        return to_device(torch.from_numpy(np.array(scaled, np.float32)), self._model.device)

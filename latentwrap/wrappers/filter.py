@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from latentwrap.actions import ActionSpec
+from latentwrap.devices import to_device
 from latentwrap.errors import CheckpointError
 from latentwrap.filtering import StreamFilter
 from latentwrap.filtering.advancing import advance_streams
@@ -163,7 +164,7 @@ class LatentFilter(StreamFilter):
         self._check_begun(begun, seen)
         moved = begun | stepped
         inputs = StreamInputs(
-            frames=torch.from_numpy(frames).to(self.model.device),
+            frames=to_device(torch.from_numpy(frames), self.model.device),
             actions=self._on_device(self._encoded([action] if single else action, stepped)),
             noise=self._noise(moved, self._generators),
             vectors=self._vectors(vectors),
@@ -213,7 +214,7 @@ class LatentFilter(StreamFilter):
         return foresee
 
     def _on_device(self, encoded: FloatArray) -> Tensor:
-        return torch.from_numpy(encoded).to(self.model.device)
+        return to_device(torch.from_numpy(encoded), self.model.device)
 
     def _vectors(self, vectors: AnyArray | None) -> Tensor | None:
         """Standardised vectors (num, V), where the model sees any."""
@@ -229,7 +230,7 @@ class LatentFilter(StreamFilter):
         noise = torch.zeros(self.num, self.model.noise_size)
         for stream in np.flatnonzero(moved):
             noise[stream] = torch.randn(self.model.noise_size, generator=generators[int(stream)])
-        return noise.to(self.model.device)
+        return to_device(noise, self.model.device)
 
     @torch.inference_mode()
     def _hand_out(self, belief: Any) -> FloatArray:

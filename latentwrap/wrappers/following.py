@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from latentwrap.devices import to_device
 from latentwrap.models import LatentModel, map_belief
 from latentwrap.types import FloatArray, Frames
 
@@ -34,7 +35,7 @@ class Seen(NamedTuple):
         noise: Tensor | None = None,
     ) -> Seen:
         """What a model sees of frames uint8 (num, H, W, C) and the vectors beside them (num, V)."""
-        shown = torch.from_numpy(np.ascontiguousarray(frames)).to(model.device)
+        shown = to_device(torch.from_numpy(np.ascontiguousarray(frames)), model.device)
         return cls(shown, model.prepare_vectors(vectors), noise)
 
 

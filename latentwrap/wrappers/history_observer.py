@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from gymnasium import spaces
 
+from latentwrap.devices import to_device
 from latentwrap.models import LatentModel
 from latentwrap.types import AnyArray, BoolArray, FloatArray, Frames
 from latentwrap.wrappers.following import Followed, Follower, Seen
@@ -64,14 +65,15 @@ class HistoryObserver:
         else:
             self._followed = self._moved(np.asarray(actions), seen)
             if first.any():
-                mask = torch.from_numpy(first).to(self._model.device)
+                mask = to_device(torch.from_numpy(first), self._model.device)
                 self._followed = self._follower.begin(seen).where(mask, self._followed)
         return self._joined(vectors)
 
     def _moved(self, actions: AnyArray, seen: Seen) -> Followed:
         spec = self._model.action_spec
-        taken = torch.from_numpy(spec.encode(spec.flatten_batch(actions)))
-        return self._follower.step(self.followed, taken.to(self._model.device), seen)
+        encoded = torch.from_numpy(spec.encode(spec.flatten_batch(actions)))
+        taken = to_device(encoded, self._model.device)
+        return self._follower.step(self.followed, taken, seen)
 
     def _joined(self, vectors: FloatArray) -> FloatArray:
         normalizer = self._model.vector_normalizer

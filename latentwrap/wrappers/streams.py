@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from latentwrap.devices import to_device
 from latentwrap.models import map_belief
 from latentwrap.types import IntArray
 
@@ -54,4 +55,4 @@ def put_streams(belief: Any, rows: IntArray, some: Any) -> Any:
 
 def _on(tensor: Tensor, rows: IntArray) -> Tensor:
     """Indices where the tensor is."""
-    return torch.from_numpy(rows).to(tensor.device)
+    return to_device(torch.from_numpy(rows), tensor.device)

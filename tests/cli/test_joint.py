@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import shlex
 import warnings
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.cli.test_cli import run
@@ -136,6 +138,32 @@ def test_improve_goes_through_its_rounds(tmp_path: Path, checkpoint: Path) -> No
     other = run(*words, "--rounds", "3", "--resume", "--steps", "30")
     assert other.exit_code == 2
     assert "another joint.rounds.steps" in " ".join(other.stderr.split())
+
+
+@pytest.mark.parametrize(("words", "processes"), [((), 0), (("--overlap",), 1)])
+def test_improve_may_step_in_a_process_of_its_own(
+    tmp_path: Path,
+    checkpoint: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    words: tuple[str, ...],
+    processes: int,
+) -> None:
+    before, learn, running = set(multiprocessing.active_children()), SLAC.learn, []
+
+    def watched(agent: SLAC, *args: Any, **kwargs: Any) -> SLAC:
+        running.append(len(set(multiprocessing.active_children()) - before))
+        return learn(agent, *args, **kwargs)
+
+    monkeypatch.setattr(SLAC, "learn", watched)
+    begin = ["improve", PIXEL_PENDULUM, "--model", str(checkpoint), *TINY, "--steps", "25",
+             "--model-updates", "2", "--settling", "1", "--rounds", "2", "--evaluation-episodes",
+             "1", "-o", str(tmp_path / "rounds"), "--json"]  # fmt: skip
+    result = run(*begin, *words)
+    assert result.exit_code == 0, result.stderr
+    rounds = json.loads(result.stdout.splitlines()[-1])["rounds"]
+    assert [each["env_steps"] for each in rounds] == [25, 50]
+    assert running == [processes] * 2
+    assert set(multiprocessing.active_children()) <= before
 
 
 def returns(*learned: float) -> list[Round]:

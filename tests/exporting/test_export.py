@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import warnings
 from pathlib import Path
@@ -16,7 +17,13 @@ from tests.conftest import TINY, make_statistics
 
 from latentwrap import LatentFilter, OnnxFilter
 from latentwrap.actions import ActionSpec
-from latentwrap.errors import CheckpointError, LatentwrapError, MissingExtra, OutputExists
+from latentwrap.errors import (
+    CheckpointError,
+    LatentwrapError,
+    MissingExtra,
+    OutputExists,
+    OutputFailed,
+)
 from latentwrap.exporting import export, export_onnx
 from latentwrap.filtering.card import read_card
 from latentwrap.models import LatentModel, build_model, load_model, pixel_networks, save_model
@@ -185,6 +192,27 @@ def test_what_is_there_is_replaced_only_if_it_is_ours_and_asked_for(tmp_path: Pa
     other.mkdir()
     with pytest.raises(OutputExists, match="no folder of exported graphs, and is not replaced"):
         export_onnx(path, other, force=True)
+
+
+@pytest.mark.usefixtures("swift")
+def test_what_is_replaced_stays_until_the_new_one_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = save(tmp_path, make_model("rssm"))
+    folder = export_onnx(path).path
+    save_model(path, make_model("slac"), training={})
+    replace = Path.replace
+
+    def fail(source: Path, target: Path) -> Path:
+        if target == folder and ".tmp." in source.name:
+            raise PermissionError(errno.EACCES, "denied")
+        return replace(source, target)
+
+    monkeypatch.setattr(Path, "replace", fail)
+    with pytest.raises(OutputFailed, match=r"model\.onnx could not be written"):
+        export_onnx(path, force=True)
+    assert read_card(folder).kind == "rssm"
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["model.onnx", path.name]
 
 
 @pytest.mark.usefixtures("swift")

@@ -20,6 +20,7 @@ from tests.conftest import TINY
 from tests.training.conftest import FAST_ENOUGH
 from tests.training.test_pretrain import tensors_of
 
+from latentwrap.cli.common import SharedVerb, Verb
 from latentwrap.cli.main import main
 from latentwrap.errors import ConfigError
 from latentwrap.launch import Launch
@@ -242,13 +243,27 @@ def test_the_command_works_under_torchrun_and_speaks_once(data: Path, tmp_path: 
     assert "(exitcode: 2) local_rank: 0" in again.stderr
 
 
-def test_other_commands_work_in_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "words", [["inspect", "data.h5"], ["encode", "m.safetensors", "data.h5", "-o", "z.h5"]]
+)
+def test_other_commands_work_in_one_process(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, words: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
     variables = {"WORLD_SIZE": "2", "MASTER_ADDR": "here", "MASTER_PORT": "1"}
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    for rank, code, said in (("0", 2, "inspect works in one process, got 2"), ("1", 0, "")):
+    for rank, code, said in (("0", 2, f"{words[0]} works in one process, got 2"), ("1", 0, "")):
         monkeypatch.setenv("RANK", rank)
-        result = CliRunner().invoke(main, ["inspect", "data.h5"])
+        result = CliRunner().invoke(main, words)
         assert result.exit_code == code
         assert said in result.output
         assert bool(said) == bool(result.output)
+    assert not list(tmp_path.iterdir())
+
+
+def test_only_pretrain_shares_its_work() -> None:
+    commands = {name: main.get_command(None, name) for name in main.list_commands(None)}
+    assert all(isinstance(command, Verb) for command in commands.values())
+    shared = [name for name, command in commands.items() if isinstance(command, SharedVerb)]
+    assert shared == ["pretrain"]
