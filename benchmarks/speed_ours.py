@@ -192,7 +192,7 @@ def filter_cost(num: int, preset: str = "fast") -> Cost:
 def sac_cost(size: int) -> Cost:
     """Of an update: the batch is read and written, for it is drawn."""
     learner, batch = make_learner(size), make_replay(size).sample(BATCH)
-    moved = _learner_bytes(learner) + 2 * sum(column.nbytes for column in batch)
+    moved = _learner_bytes(learner) + 2 * sum(x.nbytes for x in batch.columns().values())
     return Cost(flops(lambda: learner.update(batch)), moved)
 
 

@@ -16,6 +16,7 @@ from latentwrap.actions import UnitScale
 from latentwrap.agents.config import SACConfig
 from latentwrap.agents.layers import Pass, back_to_first, learn, run
 from latentwrap.agents.networks import Actor, Critics, Decision, Expectation, mlp
+from latentwrap.devices import to_device
 from latentwrap.types import AnyArray, FloatArray
 
 _LOG_2PI = math.log(2 * math.pi)
@@ -97,7 +98,7 @@ class GaussianActor(Actor):
     def draw(self, observation: Tensor, generator: torch.Generator) -> Tensor:
         """a ~ π(·|s), (B, A)."""
         mean, log_std = self(observation)
-        noise = self.noise(len(observation), generator).to(observation.device)
+        noise = to_device(self.noise(len(observation), generator), observation.device)
         return torch.addcmul(mean, log_std.exp(), noise).tanh()
 
     def best(self, observation: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ from latentwrap.actions import describe
 from latentwrap.agents.config import SACConfig
 from latentwrap.agents.layers import learn, run
 from latentwrap.agents.networks import Actor, Critics, Decision, Expectation, mlp
+from latentwrap.devices import to_device
 from latentwrap.errors import EnvironmentMismatch
 from latentwrap.types import AnyArray, FloatArray
 
@@ -64,7 +65,7 @@ class CategoricalActor(Actor):
     def draw(self, observation: Tensor, generator: torch.Generator) -> Tensor:
         """a ~ π(·|s), an index, (B, 1)."""
         log_prob = self(observation)
-        uniform = torch.rand(log_prob.shape, generator=generator).to(log_prob.device)
+        uniform = to_device(torch.rand(log_prob.shape, generator=generator), log_prob.device)
         # argmax_a (log π(a|s) + g_a) ~ π(·|s), g = −log(−log u) ~ Gumbel(0, 1)
         gumbel = -(-uniform.log()).log()
         drawn: Tensor = (log_prob + gumbel).argmax(dim=-1, keepdim=True)
