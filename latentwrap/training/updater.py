@@ -14,6 +14,7 @@ from latentwrap.devices import to_device
 from latentwrap.errors import TrainingDiverged
 from latentwrap.models import LatentModel, LossTerms, WindowTensors
 from latentwrap.optimizers import moments, restore_moments, under
+from latentwrap.precision import computing
 from latentwrap.seeding import torch_generator
 from latentwrap.training.processes import ALONE, LossFunction, Processes
 from latentwrap.training.recipes import TrainingConfig
@@ -24,7 +25,8 @@ class ModelUpdater:
 
     Args:
         model: trained in place.
-        config: batch size, learning rate, and the norm that gradients are scaled down to.
+        config: batch size, learning rate, precision, and the norm that gradients are scaled down
+            to.
         seed: of the noise.
         processes: that share each batch.
 
@@ -59,9 +61,11 @@ class ModelUpdater:
             TrainingDiverged: the loss or its gradient is not finite; the weights are untouched.
         """
         tensors = to_tensors(windows, self.model)
-        loss = self._loss(tensors, self._draw_noise(tensors.frames.shape[1]))
-        self._optimizer.zero_grad(set_to_none=True)
-        self._processes.backward(loss.total, self._share)
+        noise = self._draw_noise(tensors.frames.shape[1])
+        with computing(self.config.precision, self.model.device):
+            loss = self._loss(tensors, noise)
+            self._optimizer.zero_grad(set_to_none=True)
+            self._processes.backward(loss.total, self._share)
         gradient = torch.nn.utils.clip_grad_norm_(list(self.model.parameters()), self._limit)
         found = {name: term.detach() for name, term in {**loss.terms, "": loss.total}.items()}
         terms = self._processes.mean(found, self._share)
