@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, TypeAlias
@@ -22,7 +23,8 @@ class Graphed:
 
     To launch a hundred small kernels one by one takes longer than what they compute. The function
     must do the same work for inputs of the same shapes, change what it keeps in place, and never
-    wait for the GPU; each new combination of shapes becomes a graph of its own.
+    wait for the GPU; each new combination of shapes becomes a graph of its own. If one cannot be
+    recorded, it says so, and the function is called as it is from then on.
 
     A copy records graphs of its own.
 
@@ -52,17 +54,31 @@ class Graphed:
     def _forget(self) -> None:
         self._calls: dict[tuple[object, ...], int] = {}
         self._graphs: dict[tuple[object, ...], _Graph] = {}
+        self._refused = False
 
     def __call__(self, *inputs: Tensor | None) -> Results:
         """What the function gives, in tensors of their own."""
         key = tuple(None if x is None else (x.shape, x.dtype) for x in inputs)
         if key not in self._graphs:
             self._calls[key] = self._calls.get(key, 0) + 1
-            if self._calls[key] <= _WARM_UP:
-                return _copied(self._function(*inputs))
+            if self._calls[key] > _WARM_UP and not self._refused:
+                self._try_to_record(key, inputs)
+        if key in self._graphs:
             # Recording computes nothing, so the first replay is this very call.
+            return self._graphs[key](inputs)
+        return _copied(self._function(*inputs))
+
+    def _try_to_record(self, key: tuple[object, ...], inputs: Sequence[Tensor | None]) -> None:
+        try:
             self._graphs[key] = _Graph(self._function, inputs, self._record)
-        return self._graphs[key](inputs)
+        except RuntimeError as error:
+            self._refused = True
+            reason = str(error).partition("\n")[0].rstrip(".")
+            warnings.warn(
+                f"CUDA could not record an update as one graph ({reason}): it goes on without, "
+                "with the same results in more time.",
+                stacklevel=4,
+            )
 
 
 class _Graph:

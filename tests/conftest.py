@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -47,15 +48,17 @@ def make_tiny_model(
     frame_skip: int = 1,
     vectors: VectorSpec | None = None,
     sees_vectors: bool = False,
+    options: Mapping[str, Any] | None = None,
     seed: int = 0,
 ) -> LatentModel:
     """An untrained model with statistics: it filters, quickly, whatever it sees.
 
-    With `vectors` it has statistics of such vectors too, and with `sees_vectors` it takes them.
+    With `vectors` it has statistics of such vectors too, and with `sees_vectors` it takes them;
+    `options` are hyperparameters other than those of `TINY`.
     """
     model = build_model(
         "rssm" if kind == "discrete" else kind,
-        {**TINY[kind], "vectors": sees_vectors},
+        {**TINY[kind], "vectors": sees_vectors, **(options or {})},
         frame_spec=frame or FrameSpec(height=16, width=16, source_height=64, source_width=64),
         action_spec=ActionSpec(spaces.Box(-2, 2, (1,)) if action_space is None else action_space),
         frame_skip=frame_skip,

@@ -6,6 +6,7 @@ import math
 import sys
 from abc import ABC
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import pairwise
 
 import torch
@@ -24,6 +25,7 @@ from latentwrap.models.convolutions import (
 )
 from latentwrap.pixels import FrameSpec
 from latentwrap.pixels.frames import SMALLEST_SIDE
+from latentwrap.precision import reduced
 
 _SLOPE = 0.2
 _SMALLEST_SCALE = 0.05  # of a scene in which little moves, or nothing
@@ -136,11 +138,11 @@ class PixelNetworks(nn.Module, ABC):
 
     def encode(self, frames: Tensor) -> Tensor:
         """Features of uint8 frames (N, H, W, C); float32 (N, features)."""
-        return self._in_blocks(lambda block: self.encoder(self.pixels(block)), frames)
+        return self._in_blocks(lambda block: reduced(self.encoder, self.pixels(block)), frames)
 
     def decode(self, latents: Tensor) -> Tensor:
         """Mean pixels given latents (N, d)."""
-        return self._in_blocks(self.decoder, latents)
+        return self._in_blocks(partial(reduced, self.decoder), latents)
 
     def reconstruction_error(self, latents: Tensor, frames: Tensor) -> Tensor:
         """Σ (mean − x)² over the pixels in [0, 1] of uint8 frames given latents; a scalar.
@@ -152,7 +154,7 @@ class PixelNetworks(nn.Module, ABC):
         """
         size = self._block_size(len(latents), latents.device)
         errors = [
-            self._reconstruction_error(self.decoder(z), self.pixels(x))
+            self._reconstruction_error(reduced(self.decoder, z), self.pixels(x))
             for z, x in zip(torch.split(latents, size), torch.split(frames, size), strict=True)
         ]
         error = torch.stack(errors).sum()

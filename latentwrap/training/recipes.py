@@ -11,6 +11,7 @@ from pydantic import Field, SerializeAsAny
 from latentwrap.config import Config
 from latentwrap.errors import ConfigError, did_you_mean
 from latentwrap.models import KINDS, DeterministicConfig, ObservationConfig, RSSMConfig, SLACConfig
+from latentwrap.precision import Precision
 
 
 class TrainingConfig(Config):
@@ -22,6 +23,9 @@ class TrainingConfig(Config):
         window: actions in a window; it has one frame more.
         learning_rate: of Adam.
         max_grad_norm: gradients are scaled down to this norm; `None` leaves them.
+        precision: of an update: `float32`; `tf32`, which rounds what enters products and
+            convolutions on CUDA and is float32 elsewhere; or `bfloat16`, in which encoder and
+            decoder are run. Weights and all else are float32, and so is what is held out.
         heldout_fraction: share of the episodes that are only used to measure the loss.
         heldout_windows: windows in that measurement.
         evaluate_every: updates between measurements, after which the state is saved.
@@ -33,6 +37,7 @@ class TrainingConfig(Config):
     window: int = Field(8, ge=1)
     learning_rate: float = Field(1e-4, gt=0)
     max_grad_norm: float | None = Field(None, gt=0)
+    precision: Precision = "float32"
     heldout_fraction: float = Field(0.1, ge=0, lt=1)
     heldout_windows: int = Field(64, ge=1)
     evaluate_every: int = Field(250, ge=1)

@@ -9,6 +9,7 @@ from latentwrap import storage
 from latentwrap.errors import CheckpointError
 from latentwrap.identity import refuse_changes
 from latentwrap.training.processes import ALONE, Processes
+from latentwrap.training.recipes import TrainingConfig
 from latentwrap.training.trainer import Trainer, TrainerState
 
 _FORMAT = "latentwrap-trainer"
@@ -88,5 +89,8 @@ class RunFolder:
 def _completed(identity: dict[str, Any], trainer: Trainer) -> dict[str, Any]:
     """A run begun before an option existed is one that left it at its default."""
     recipe = identity["recipe"]
-    usual = type(trainer.model.config)().model_dump(mode="json")
-    return {**identity, "recipe": {**recipe, "model": {**usual, **recipe["model"]}}}
+    usual = {"model": type(trainer.model.config)(), "training": TrainingConfig()}
+    parts = {
+        name: {**config.model_dump(mode="json"), **recipe[name]} for name, config in usual.items()
+    }
+    return {**identity, "recipe": {**recipe, **parts}}

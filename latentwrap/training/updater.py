@@ -12,21 +12,30 @@ from torch import Tensor
 from latentwrap.datasets import Windows
 from latentwrap.devices import to_device
 from latentwrap.errors import TrainingDiverged
+from latentwrap.graphs import Function, Graphed, Record, Results, record_on
 from latentwrap.models import LatentModel, LossTerms, WindowTensors
 from latentwrap.optimizers import moments, restore_moments, under
+from latentwrap.precision import computing
 from latentwrap.seeding import torch_generator
 from latentwrap.training.processes import ALONE, LossFunction, Processes
 from latentwrap.training.recipes import TrainingConfig
+
+_TOTAL, _FEATURES, _GRADIENT = "total of the loss", "features", "norm of the gradient"
 
 
 class ModelUpdater:
     """Descends the loss of windows with Adam.
 
+    On CUDA, in a process that is alone, loss and gradient are one graph after a few updates. Adam
+    is not part of it: it is a launch or two, and must wait for whether the gradient is finite.
+
     Args:
         model: trained in place.
-        config: batch size, learning rate, and the norm that gradients are scaled down to.
+        config: batch size, learning rate, precision, and the norm that gradients are scaled down
+            to.
         seed: of the noise.
         processes: that share each batch.
+        record: records the graph; `None` does so on CUDA and makes none elsewhere.
 
     Attributes:
         model, config: as given.
@@ -40,6 +49,7 @@ class ModelUpdater:
         *,
         seed: int,
         processes: Processes = ALONE,
+        record: Record | None = None,
     ) -> None:
         self.model, self.config = model, config
         self._processes, self._share = processes, processes.share(config.batch_size)
@@ -47,6 +57,14 @@ class ModelUpdater:
         self._limit = math.inf if config.max_grad_norm is None else config.max_grad_norm
         self._noise = torch_generator(seed)
         self._optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate, fused=True)
+        # The messages of several processes are no part of a graph.
+        if record is None and model.device.type == "cuda" and processes.count == 1:
+            record = record_on(model.device)
+        self._descend: Function = self._differentiate
+        self._stays = record is not None
+        if record is not None:
+            self._descend = Graphed(self._differentiate, record)
+        self._gradients: list[Tensor | None] = [None for _ in model.parameters()]
 
     def update(self, windows: Windows) -> LossTerms:
         """One update; returns the loss before it.
@@ -59,17 +77,34 @@ class ModelUpdater:
             TrainingDiverged: the loss or its gradient is not finite; the weights are untouched.
         """
         tensors = to_tensors(windows, self.model)
-        loss = self._loss(tensors, self._draw_noise(tensors.frames.shape[1]))
-        self._optimizer.zero_grad(set_to_none=True)
-        self._processes.backward(loss.total, self._share)
-        gradient = torch.nn.utils.clip_grad_norm_(list(self.model.parameters()), self._limit)
-        found = {name: term.detach() for name, term in {**loss.terms, "": loss.total}.items()}
+        noise = self._draw_noise(tensors.frames.shape[1])
+        if self._stays:
+            self._put_gradients_back()
+        found = self._descend(noise, *tensors)
+        features, gradient = found.pop(_FEATURES), found.pop(_GRADIENT)
         terms = self._processes.mean(found, self._share)
-        total = terms.pop("")
+        total = terms.pop(_TOTAL)
         self._check_finite(total, gradient)
         self._optimizer.step()
         self.steps_done += 1
-        return LossTerms(total, terms, loss.features)
+        return LossTerms(total, terms, features)
+
+    def _differentiate(self, noise: Tensor, *windows: Any) -> Results:
+        """The loss, whose gradient the weights then have; nothing here may wait for a GPU."""
+        with computing(self.config.precision, self.model.device):
+            loss = self._loss(WindowTensors(*windows), noise)
+            self._optimizer.zero_grad(set_to_none=not self._stays)
+            self._processes.backward(loss.total, self._share)
+        gradient = torch.nn.utils.clip_grad_norm_(list(self.model.parameters()), self._limit)
+        found = {name: term.detach() for name, term in {**loss.terms, _TOTAL: loss.total}.items()}
+        return {**found, _FEATURES: loss.features, _GRADIENT: gradient}
+
+    def _put_gradients_back(self) -> None:
+        """Let gradients lie where they first did: that is where a graph writes them."""
+        for index, parameter in enumerate(self.model.parameters()):
+            if self._gradients[index] is None:
+                self._gradients[index] = parameter.grad
+            parameter.grad = self._gradients[index]
 
     @cached_property
     def _loss(self) -> LossFunction:

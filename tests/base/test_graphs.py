@@ -67,6 +67,20 @@ def test_a_copy_records_anew() -> None:
     assert counting.recorded == 1
 
 
+def test_what_cannot_be_recorded_is_done_without_a_graph_and_said_once() -> None:
+    counting = Counting()
+
+    def refuse(function: Callable[[], Results]) -> tuple[Results, Callable[[], None]]:
+        raise RuntimeError("operation not permitted when stream is capturing\nand more")
+
+    graphed = Graphed(counting.advance, refuse)
+    found = [graphed(torch.ones(3), None)["kept"].item() for _ in range(3)]
+    with pytest.warns(UserWarning, match=r"one graph \(operation not .* capturing\): it goes on"):
+        found.append(graphed(torch.ones(3), None)["kept"].item())
+    found += [graphed(torch.ones(size), None)["kept"].item() for size in (3, 4, 4, 4, 4)]
+    assert found == [1, 2, 3, 4, 5, 6, 7, 8, 9]
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="records on CUDA")
 def test_a_cuda_graph_is_what_the_function_does() -> None:
     kept = torch.zeros((), device="cuda")

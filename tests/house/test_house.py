@@ -27,6 +27,7 @@ BASE = [
     "launch",
     "normalizer",
     "optimizers",
+    "precision",
     "progress",
     "runlog",
     "seeding",

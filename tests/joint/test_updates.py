@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -35,14 +35,16 @@ STEPS, HISTORY = 45, 3
 
 def make_agent(
     mode: Any = None, *, model: Any = "tiny", vectors: bool = False, sees: bool = False,
-    actions: spaces.Space = BOX, steps: int = STEPS, **options: Any,
+    actions: spaces.Space = BOX, steps: int = STEPS, training: Mapping[str, Any] | None = None,
+    **options: Any,
 ) -> tuple[SLAC, list[Diary]]:  # fmt: skip
     """An agent whose replay holds what happened, before it learned anything."""
     env, diaries = make_world(mode, actions=actions, vectors=vectors)
     if model == "tiny":
         model = make_model(actions=actions, vectors=vectors, sees=sees)
     usual = {**QUICK, "sample_latents": False, "learning_starts": 10**6, "history": HISTORY}
-    agent = SLAC(env, model, seed=0, device="cpu", model_options=TRAINING if model else TINY_MODEL,
+    learning = {**(TRAINING if model else TINY_MODEL), **(training or {})}
+    agent = SLAC(env, model, seed=0, device="cpu", model_options=learning,
                  **{**usual, **options})  # fmt: skip
     return agent.learn(steps), diaries
 
@@ -251,6 +253,23 @@ def test_an_update_of_the_model_renews_what_it_saw() -> None:
             action = torch.from_numpy(windows.actions[:, t - 1])
             belief = agent.model.believe_next(belief, action, kept[:, t])
     assert_same_beliefs(stale, belief)
+
+
+def test_an_update_in_bfloat16_renews_what_it_saw_in_float32() -> None:
+    agent, _ = make_agent(training={"precision": "bfloat16"})
+    weights = [p.clone() for p in agent.model.parameters()]
+    stale = agent.replay.features(agent.replay.rows())
+    agent.updates.update_model()
+    renewed = agent.replay.features(agent.replay.rows())
+    assert renewed.dtype == torch.float32
+    changed = (renewed != stale).any(dim=1)
+    assert changed.any()
+    # The weights were those of the stale ones; bfloat16 keeps 8 bits.
+    torch.testing.assert_close(renewed, stale, rtol=0.02, atol=0.02)
+    assert torch.equal(renewed[changed], renewed[changed].bfloat16().float())
+    after = list(agent.model.parameters())
+    assert all(p.dtype == torch.float32 for p in after)
+    assert not all(torch.equal(p, before) for p, before in zip(after, weights, strict=True))
 
 
 def test_with_fresh_batches_an_update_of_the_model_leaves_them_alone() -> None:

@@ -43,6 +43,10 @@ def test_a_recipe_survives_json() -> None:
         ({"overrides": {"hidden": [-3]}}, "invalid hidden"),
         ({"overrides": {"widths": [0, 4]}}, "invalid widths"),
         ({"overrides": {"classes": 1}}, "invalid classes"),
+        (
+            {"overrides": {"precision": "float16"}},
+            "invalid precision: .*, got 'float16'",
+        ),
         ({"overrides": {"memory": 64}, "latent": 32}, "requires memory = 16, got 64"),
     ],
 )
@@ -60,6 +64,7 @@ def test_a_latent_too_small_for_a_memory_is_one_of_slac(size: int, kind: str) ->
 
 def test_the_words_of_a_recipe_give_it_again() -> None:
     overrides = {"window": 5, "hidden": [7, 8], "rewards": False, "steps": 9}
+    overrides["precision"] = "bfloat16"
     for preset, kind, latent in (
         ("fast", "rssm", 32),
         ("fast", "slac", 3),
