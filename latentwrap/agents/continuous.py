@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from latentwrap.actions import UnitScale
 from latentwrap.agents.config import SACConfig
 from latentwrap.agents.layers import Pass, back_to_first, learn, run
-from latentwrap.agents.networks import Actor, Critics, Decision, Expectation, mlp
+from latentwrap.agents.networks import Actor, Critics, Decision, Expectation
 from latentwrap.devices import to_device
 from latentwrap.types import AnyArray, FloatArray
 
@@ -42,8 +42,7 @@ class GaussianActor(Actor):
         log_std_min: float,
         log_std_max: float,
     ) -> None:
-        super().__init__()
-        self.net = mlp(inputs, 2 * actions, hidden)
+        super().__init__([inputs, *hidden, 2 * actions])
         self._bounds = log_std_min, log_std_max
         self._actions = actions
 

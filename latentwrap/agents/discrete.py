@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from latentwrap.actions import describe
 from latentwrap.agents.config import SACConfig
 from latentwrap.agents.layers import learn, run
-from latentwrap.agents.networks import Actor, Critics, Decision, Expectation, mlp
+from latentwrap.agents.networks import Actor, Critics, Decision, Expectation
 from latentwrap.devices import to_device
 from latentwrap.errors import EnvironmentMismatch
 from latentwrap.types import AnyArray, FloatArray
@@ -31,8 +31,7 @@ class CategoricalActor(Actor):
     """
 
     def __init__(self, inputs: int, actions: int, hidden: Sequence[int]) -> None:
-        super().__init__()
-        self.net = mlp(inputs, actions, hidden)
+        super().__init__([inputs, *hidden, actions])
 
     def forward(self, observation: Tensor) -> Tensor:
         """log π(a|s) = f_a(s) − log Σ_b exp f_b(s), (B, n)."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -53,11 +53,15 @@ class Critics(nn.Module):
 
     Args:
         sizes: of the input, the hidden layers (ReLU after each) and the output.
+
+    Attributes:
+        stack: the layers, from the inputs on.
     """
 
     def __init__(self, sizes: Sequence[int]) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(TwinLinear(*pair) for pair in pairwise(sizes))
+        self.stack = [TwinLinear(*pair) for pair in pairwise(sizes)]
+        self.layers = nn.ModuleList(self.stack)
 
     def forward(self, observation: Tensor, action: Tensor) -> Tensor:
         """Q_1(s, a) and Q_2(s, a), (2, B), of observations (B, d) and stored actions (B, A)."""
@@ -76,11 +80,6 @@ class Critics(nn.Module):
         learn(self.stack, judged, self._spread(slope, action))
 
     @property
-    def stack(self) -> list[TwinLinear]:
-        """The layers, from the inputs on."""
-        return cast(list[TwinLinear], list(self.layers))
-
-    @property
     def first(self) -> TwinLinear:
         """The layer that takes the inputs."""
         return self.stack[0]
@@ -95,14 +94,19 @@ class Critics(nn.Module):
 
 
 class Actor(nn.Module):
-    """A policy π(a|s); its actions are rows as the replay stores them, (B, A)."""
+    """A policy π(a|s); its actions are rows as the replay stores them, (B, A).
 
-    net: nn.Sequential
+    Args:
+        sizes: of the input, the hidden layers (ReLU after each) and the output.
 
-    @property
-    def stack(self) -> list[Dense]:
-        """The layers, from the inputs on."""
-        return [layer for layer in self.net if isinstance(layer, Dense)]
+    Attributes:
+        stack: the layers, from the inputs on.
+    """
+
+    def __init__(self, sizes: Sequence[int]) -> None:
+        super().__init__()
+        self.stack = [Dense(*pair) for pair in pairwise(sizes)]
+        self.net = nn.Sequential(*_with_relu(self.stack))
 
     @property
     def first(self) -> Dense:
@@ -147,13 +151,10 @@ class Actor(nn.Module):
         raise NotImplementedError
 
 
-def mlp(inputs: int, outputs: int, hidden: Sequence[int]) -> nn.Sequential:
-    """Linear layers with ReLU between them."""
-    layers: list[nn.Module] = []
-    for size in hidden:
-        layers += [Dense(inputs, size), nn.ReLU()]
-        inputs = size
-    return nn.Sequential(*layers, Dense(inputs, outputs))
+def _with_relu(layers: Sequence[Dense]) -> Iterator[nn.Module]:
+    for layer in layers[:-1]:
+        yield from (layer, nn.ReLU())
+    yield layers[-1]
 
 
 @torch.no_grad()

@@ -76,7 +76,10 @@ class Replay:
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Stored transitions by column, and the counters as a JSON document."""
         stored = self._batch(self._rows[: self._filled].cpu()).columns()
-        tensors = {name: column.contiguous() for name, column in stored.items()}
+        tensors = {
+            name: column.clone(memory_format=torch.contiguous_format)
+            for name, column in stored.items()
+        }
         return tensors, {"next": self._next, "generator": numpy_state(self._generator)}
 
     def restore(self, tensors: dict[str, Tensor], document: dict[str, Any]) -> None:
