@@ -109,8 +109,10 @@ def _contend(connection: Connection, contestant: Contestant, threads: int) -> No
 
 
 def _repeats(work: Work) -> int:
-    """Calls in a turn that is long enough to be timed."""
-    work()
-    started = time.perf_counter()
-    work()
-    return max(1, round(_SHORTEST_TURN / (time.perf_counter() - started)))
+    """Calls in a turn that is long enough to be timed, once the first turn has warmed up."""
+    for _ in range(2):
+        calls, started = 0, time.perf_counter()
+        while time.perf_counter() - started < _SHORTEST_TURN:
+            work()
+            calls += 1
+    return calls
