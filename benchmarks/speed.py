@@ -25,7 +25,7 @@ import speed_peers as peers
 from speed_race import Contestant, race
 
 _MANY = 150
-_SAME_WORK = {"latentwrap", "latentwrap, onnx"}
+_SAME_WORK = {"latentwrap", "latentwrap, onnx", f"latentwrap, {_MANY}"}
 _PACKAGES = ("torch", "numpy", "stable_baselines3", "sbx-rl", "jax", "onnxruntime")
 
 
@@ -123,7 +123,8 @@ def _sac(_path: Path | None) -> list[Subject]:
         one = {"size": size, "updates": 1}
         many = {"size": size, "updates": _MANY}
         who = {
-            "latentwrap": Contestant(ours.sac_update, {"size": size}),
+            "latentwrap": Contestant(ours.sac_update, one),
+            f"latentwrap, {_MANY}": Contestant(ours.sac_update, many, units=_MANY),
             "SB3, one update a call": Contestant(peers.sb3_update, {"env": "vectors", **one}),
             f"SB3, {_MANY}": Contestant(peers.sb3_update, {"env": "vectors", **many}, units=_MANY),
             "SBX, one update a call": Contestant(peers.sbx_update, one),

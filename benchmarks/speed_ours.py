@@ -81,10 +81,15 @@ def make_learner(size: int) -> Learner:
     return Learner(kind_of(ACTIONS), Sight.of_all(size), SACConfig(), device=where, seed=0)
 
 
-def sac_update(size: int) -> Callable[[], object]:
-    """Draw a batch and update on it."""
+def sac_update(size: int, updates: int = 1) -> Callable[[], object]:
+    """Draw a batch and update on it, as often as `SAC(gradient_steps=updates)` after a step."""
     learner, replay = make_learner(size), make_replay(size)
-    return lambda: learner.update(replay.sample(BATCH))
+
+    def update() -> None:
+        for _ in range(updates):
+            learner.update(replay.sample(BATCH))
+
+    return update
 
 
 def random_windows() -> WindowTensors:
