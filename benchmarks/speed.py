@@ -145,18 +145,21 @@ def _agent(path: Path | None) -> list[Subject]:
 
 
 def _models(path: Path | None) -> list[Subject]:
-    paper = Contestant(ours.model_update, {"preset": "paper"})
-    subjects = [
-        Subject(
-            "model update, `paper`",
-            {"latentwrap": paper, **_slac(path, "model", preset="paper")},
-            ours.model_cost("paper"),
-        )
-    ]
-    for kind in ("rssm", "slac", "deterministic"):
-        what = {"preset": "fast", "kind": kind}
-        who = {"latentwrap": Contestant(ours.model_update, what), **_slac(path, "model")}
-        subjects.append(Subject(f"model update, `fast` {kind}", who, ours.model_cost(**what)))
+    subjects = []
+    for preset, kind in (
+        ("paper", "slac"),
+        ("fast", "rssm"),
+        ("fast", "slac"),
+        ("fast", "deterministic"),
+    ):
+        what = {"preset": preset, "kind": kind}
+        rounded = {**what, "precision": "bfloat16"}
+        who = {
+            "latentwrap": Contestant(ours.model_update, what),
+            "latentwrap, bfloat16": Contestant(ours.model_update, rounded),
+            **_slac(path, "model", preset=preset),
+        }
+        subjects.append(Subject(f"model update, `{preset}` {kind}", who, ours.model_cost(**what)))
     return subjects
 
 

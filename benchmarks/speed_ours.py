@@ -25,6 +25,7 @@ from latentwrap.allocator import keep_freed_memory
 from latentwrap.models import LatentModel, WindowTensors, build_model, save_model
 from latentwrap.normalizer import LatentNormalizer
 from latentwrap.pixels import FrameSpec
+from latentwrap.precision import Precision, computing
 from latentwrap.training import make_recipe
 
 BATCH, ACTION_SIZE, TRANSITIONS = 256, 6, 2000
@@ -99,7 +100,9 @@ def random_windows() -> WindowTensors:
     return WindowTensors(frames, actions, torch.randn(WINDOWS, STEPS), torch.zeros(WINDOWS, STEPS))
 
 
-def model_update(preset: str, kind: str | None = None) -> Callable[[], object]:
+def model_update(
+    preset: str, kind: str | None = None, precision: Precision = "float32"
+) -> Callable[[], object]:
     """Descend the loss of 32 windows of 9 frames."""
     keep_freed_memory()
     model, windows = make_model(preset, kind), random_windows()
@@ -107,9 +110,10 @@ def model_update(preset: str, kind: str | None = None) -> Callable[[], object]:
 
     def update() -> None:
         noise = torch.randn(WINDOWS, STEPS + 1, model.loss_noise_size)
-        loss = model.loss(windows, noise).total
-        adam.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        with computing(precision, model.device):
+            loss = model.loss(windows, noise).total
+            adam.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
         adam.step()
 
     return update
