@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from latentwrap.actions import UnitScale
 from latentwrap.agents.config import SACConfig
-from latentwrap.agents.layers import Pass, back_to_first, learn, run
+from latentwrap.agents.layers import Pass, backward, grad_of_first, run
 from latentwrap.agents.networks import Actor, Critics, Decision, Expectation
 from latentwrap.devices import to_device
 from latentwrap.types import AnyArray, FloatArray
@@ -70,7 +70,7 @@ class GaussianActor(Actor):
         """From the one action a ~ π(·|s): min_i Q_i(s, a) and −log π(a|s)."""
         return Expectation(critics(state, decision.action).amin(dim=0), -decision.log_prob)
 
-    def learn(
+    def backward(
         self, decision: Decision, state: Tensor, critics: Critics, temperature: Tensor
     ) -> Expectation:
         """Write the gradient of L = mean(α log π(a|s) − min_i Q_i(s, a)), a = tanh(μ + σ ε)."""
@@ -84,14 +84,14 @@ class GaussianActor(Actor):
         # ∂L/∂Q_i = −1/B for the smaller of both
         by_value = torch.zeros_like(judged.output[..., 0]).scatter_(0, smaller[None], -share)
         # ∂L/∂u = ∂L/∂a (1 − a²) + 2 α a / B, for log π(a|s) has − log(1 − tanh²(u))
-        by_action, weight = critics.action_slope(judged, by_value), temperature * share
+        by_action, weight = critics.action_grad(judged, by_value), temperature * share
         by_raw = by_action - action * (action * by_action - 2 * weight)
         # ∂L/∂log σ = ∂L/∂u σ ε − α / B, unless it was clamped
         by_log_std = by_raw * spread - weight
         low, high = self._bounds
         free = passed.output[:, self._actions :]
         by_log_std.masked_fill_((free < low) | (free > high), 0)
-        learn(self.stack, passed, torch.cat([by_raw, by_log_std], dim=-1))
+        backward(self.stack, passed, torch.cat([by_raw, by_log_std], dim=-1))
         return Expectation(value, -log_prob)
 
     def draw(self, observation: Tensor, generator: torch.Generator) -> Tensor:
@@ -127,16 +127,16 @@ class ActionCritics(Critics):
         """Q_1(s, a) and Q_2(s, a), (2, B)."""
         return output.squeeze(-1)
 
-    def action_slope(self, judged: Pass, slope: Tensor) -> Tensor:
+    def action_grad(self, judged: Pass, grad: Tensor) -> Tensor:
         """∂L/∂a, (B, A), given ∂L/∂Q_i(s, a), (2, B)."""
-        first = back_to_first(self.stack, judged, slope.unsqueeze(-1))
-        return self.first.back(first, slice(-self._actions, None)).sum(dim=0)
+        first = grad_of_first(self.stack, judged, grad.unsqueeze(-1))
+        return self.first.grad_input(first, slice(-self._actions, None)).sum(dim=0)
 
     def _inputs(self, observation: Tensor, action: Tensor) -> Tensor:
         return torch.cat([observation, action], dim=-1)
 
-    def _spread(self, slope: Tensor, action: Tensor) -> Tensor:  # noqa: ARG002 - the only one
-        return slope.unsqueeze(-1)
+    def _spread(self, grad: Tensor, action: Tensor) -> Tensor:  # noqa: ARG002 - the only one
+        return grad.unsqueeze(-1)
 
 
 class ContinuousActions:

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from latentwrap.actions import describe
 from latentwrap.agents.config import SACConfig
-from latentwrap.agents.layers import learn, run
+from latentwrap.agents.layers import backward, run
 from latentwrap.agents.networks import Actor, Critics, Decision, Expectation
 from latentwrap.devices import to_device
 from latentwrap.errors import EnvironmentMismatch
@@ -50,7 +50,7 @@ class CategoricalActor(Actor):
         """The exact expectations under π(·|s)."""
         return _sums(decision.log_prob, _smaller(critics, state))
 
-    def learn(
+    def backward(
         self, decision: Decision, state: Tensor, critics: Critics, temperature: Tensor
     ) -> Expectation:
         """Write the gradient of L = mean Σ_a π(a|s) (α log π(a|s) − min_i Q_i(s, a))."""
@@ -58,7 +58,7 @@ class CategoricalActor(Actor):
         # With c_a = α log π_a − Q_a and J = Σ_a π_a c_a: ∂J/∂f_a = π_a (c_a − J)
         prob, cost = log_prob.exp(), temperature * log_prob - smaller
         expected = (prob * cost).sum(dim=-1, keepdim=True)
-        learn(self.stack, decision.passed, prob * (cost - expected) / len(log_prob))
+        backward(self.stack, decision.passed, prob * (cost - expected) / len(log_prob))
         return _sums(log_prob, smaller)
 
     def draw(self, observation: Tensor, generator: torch.Generator) -> Tensor:
@@ -101,9 +101,9 @@ class AllActionCritics(Critics):
     def _inputs(self, observation: Tensor, action: Tensor) -> Tensor:  # noqa: ARG002 - of all
         return observation
 
-    def _spread(self, slope: Tensor, action: Tensor) -> Tensor:
-        zeros = slope.new_zeros(*slope.shape, self._actions)
-        return zeros.scatter_(-1, _both(action), slope.unsqueeze(-1))
+    def _spread(self, grad: Tensor, action: Tensor) -> Tensor:
+        zeros = grad.new_zeros(*grad.shape, self._actions)
+        return zeros.scatter_(-1, _both(action), grad.unsqueeze(-1))
 
 
 class DiscreteActions:

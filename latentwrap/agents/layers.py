@@ -18,15 +18,15 @@ from torch import Tensor, nn
 class Dense(nn.Linear):
     """A linear layer: (B, in) to (B, out)."""
 
-    def learn(self, x: Tensor, slope: Tensor) -> None:
+    def write_grad(self, x: Tensor, grad: Tensor) -> None:
         """Write ∂L/∂W and ∂L/∂b, given the inputs and ∂L/∂(output)."""
-        # L depends on W x + b: ∂L/∂W = Σ_n slope_n x_nᵀ, ∂L/∂b = Σ_n slope_n
-        torch.mm(slope.t(), x, out=self.weight.grad)
-        torch.sum(slope, dim=0, out=self.bias.grad)
+        # L depends on W x + b: ∂L/∂W = Σ_n grad_n x_nᵀ, ∂L/∂b = Σ_n grad_n
+        torch.mm(grad.t(), x, out=self.weight.grad)
+        torch.sum(grad, dim=0, out=self.bias.grad)
 
-    def back(self, slope: Tensor) -> Tensor:
+    def grad_input(self, grad: Tensor) -> Tensor:
         """∂L/∂(input), (B, in)."""
-        return torch.mm(slope, self.weight)
+        return torch.mm(grad, self.weight)
 
 
 class TwinLinear(nn.Module):
@@ -41,16 +41,16 @@ class TwinLinear(nn.Module):
         """x_i W_i + b_i for both i."""
         return torch.baddbmm(self.bias, x, self.weight)
 
-    def learn(self, x: Tensor, slope: Tensor) -> None:
+    def write_grad(self, x: Tensor, grad: Tensor) -> None:
         """Write ∂L/∂W_i and ∂L/∂b_i, given the inputs and ∂L/∂(outputs)."""
-        torch.bmm(x.transpose(1, 2), slope, out=self.weight.grad)
-        torch.sum(slope, dim=1, keepdim=True, out=self.bias.grad)
+        torch.bmm(x.transpose(1, 2), grad, out=self.weight.grad)
+        torch.sum(grad, dim=1, keepdim=True, out=self.bias.grad)
 
-    def back(self, slope: Tensor, inputs: slice = slice(None)) -> Tensor:
+    def grad_input(self, grad: Tensor, inputs: slice = slice(None)) -> Tensor:
         """∂L/∂(inputs), (2, B, in), of some of them."""
         weight = self.weight[:, inputs].transpose(1, 2)
         # An outer product is no work for a library of matrix products.
-        return slope * weight if slope.shape[-1] == 1 else torch.bmm(slope, weight)
+        return grad * weight if grad.shape[-1] == 1 else torch.bmm(grad, weight)
 
 
 Layer: TypeAlias = Dense | TwinLinear
@@ -80,24 +80,22 @@ def run(layers: Sequence[Layer], x: Tensor) -> Pass:
     return Pass(tuple(inputs), layers[-1](inputs[-1]))
 
 
-def learn(layers: Sequence[Layer], passed: Pass, slope: Tensor) -> None:
+def backward(layers: Sequence[Layer], passed: Pass, grad: Tensor) -> None:
     """Write the gradient of all weights, given ∂L/∂(output)."""
     for index in reversed(range(len(layers))):
-        layers[index].learn(passed.inputs[index], slope)
+        layers[index].write_grad(passed.inputs[index], grad)
         if index:
-            slope = _through_relu(layers[index].back(slope), passed.inputs[index])
+            grad = _relu_grad(layers[index].grad_input(grad), passed.inputs[index])
 
 
-def back_to_first(layers: Sequence[Layer], passed: Pass, slope: Tensor) -> Tensor:
+def grad_of_first(layers: Sequence[Layer], passed: Pass, grad: Tensor) -> Tensor:
     """∂L/∂(output of the first layer), given that of the last."""
     for index in reversed(range(1, len(layers))):
-        slope = _through_relu(layers[index].back(slope), passed.inputs[index])
-    return slope
+        grad = _relu_grad(layers[index].grad_input(grad), passed.inputs[index])
+    return grad
 
 
-def _through_relu(slope: Tensor, output: Tensor) -> Tensor:
+def _relu_grad(grad: Tensor, output: Tensor) -> Tensor:
     """∂L/∂(input) of a ReLU, in the memory of ∂L/∂(output)."""
-    passed: Tensor = torch.ops.aten.threshold_backward.grad_input(
-        slope, output, 0, grad_input=slope
-    )
+    passed: Tensor = torch.ops.aten.threshold_backward.grad_input(grad, output, 0, grad_input=grad)
     return passed

@@ -148,7 +148,7 @@ class Learner:
         values = self.critics.pick(judged.output, batch.action)
         error = values - target
         # ∂/∂Q_i mean (Q_i − y)² = 2 (Q_i − y) / B
-        self.critics.learn(judged, error * (2 / len(target)), batch.action)
+        self.critics.backward(judged, error * (2 / len(target)), batch.action)
         return error.square().mean(dim=1).sum(), values.mean()
 
     @torch.no_grad()
@@ -158,7 +158,7 @@ class Learner:
         Writes the actor's gradient.
         """
         alpha, state = self.temperature, batch.observation[:, self.sight.critics]
-        value, entropy = self.actor.learn(current, state, self.critics, alpha)
+        value, entropy = self.actor.backward(current, state, self.critics, alpha)
         return -(value + alpha * entropy).mean(), entropy.mean()
 
     @torch.no_grad()

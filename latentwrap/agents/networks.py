@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from latentwrap.agents.layers import Dense, Pass, TwinLinear, learn, run
+from latentwrap.agents.layers import Dense, Pass, TwinLinear, backward, run
 
 
 class Expectation(NamedTuple):
@@ -75,9 +75,9 @@ class Critics(nn.Module):
         """The values of the actions, (2, B)."""
         raise NotImplementedError
 
-    def learn(self, judged: Pass, slope: Tensor, action: Tensor) -> None:
+    def backward(self, judged: Pass, grad: Tensor, action: Tensor) -> None:
         """Write the gradient, given ∂L/∂Q_i(s, a), (2, B)."""
-        learn(self.stack, judged, self._spread(slope, action))
+        backward(self.stack, judged, self._spread(grad, action))
 
     @property
     def first(self) -> TwinLinear:
@@ -88,7 +88,7 @@ class Critics(nn.Module):
         """What the first layer takes, (B, in)."""
         raise NotImplementedError
 
-    def _spread(self, slope: Tensor, action: Tensor) -> Tensor:
+    def _spread(self, grad: Tensor, action: Tensor) -> Tensor:
         """∂L/∂(output), (2, B, out), given that of what `pick` takes from it."""
         raise NotImplementedError
 
@@ -131,7 +131,7 @@ class Actor(nn.Module):
         """
         raise NotImplementedError
 
-    def learn(
+    def backward(
         self, decision: Decision, state: Tensor, critics: Critics, temperature: Tensor
     ) -> Expectation:
         """Write the gradient of L = −mean(value + α entropy).

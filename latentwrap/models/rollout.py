@@ -119,7 +119,7 @@ class _Steps(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *slopes: Tensor) -> tuple[Any, ...]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Any, ...]:
         count = 6 + 2 * ctx.depth
         noise, *saved = ctx.saved_tensors
         weights, series = saved[:count], saved[count:]
@@ -127,7 +127,7 @@ class _Steps(torch.autograd.Function):
         layers, hidden = _layers(deeper), series[7:-4]
         s_before, h_before, entered, reset, update, new, new_mem = series[:7]
         std, h = series[-3], series[-2]
-        by_mean, by_std, by_h, by_s = (x.transpose(0, 1).contiguous() for x in slopes)
+        by_mean, by_std, by_h, by_s = (x.transpose(0, 1).contiguous() for x in grads)
         # softplus′(ρ) = 1 − exp(−softplus(ρ))
         of_std = -torch.expm1(ctx.min_std - std)
         # Of h_{t+1} = (1 − z) n + z h, n = tanh(i + r m), by the sums that enter n, r and z.
@@ -145,12 +145,12 @@ class _Steps(torch.autograd.Function):
             mean, free = by_raw[t].chunk(2, dim=1)
             torch.add(by_mean[t], by_sample, out=mean)
             torch.addcmul(by_std[t], by_sample, noise[t], out=free).mul_(of_std[t])
-            slope = by_raw[t]
+            grad = by_raw[t]
             for index in reversed(range(len(layers))):
-                back = torch.mm(slope, layers[index][0])
-                slope = by_hidden[index][t]
-                slope.copy_(_back(back, hidden[index][t], ctx.activation))
-            by_memory = torch.addmm(by_h[t] + carried_h, slope, w_seen)
+                back = torch.mm(grad, layers[index][0])
+                grad = by_hidden[index][t]
+                grad.copy_(_back(back, hidden[index][t], ctx.activation))
+            by_memory = torch.addmm(by_h[t] + carried_h, grad, w_seen)
             by_new = torch.mul(by_memory, of_new[t], out=by_in[t, :, 2 * size :])
             torch.mul(by_new, of_reset[t], out=by_in[t, :, :size])
             torch.mul(by_memory, of_update[t], out=by_in[t, :, size : 2 * size])
@@ -203,20 +203,20 @@ def _layers(deeper: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
     return list(zip(deeper[::2], deeper[1::2], strict=True))
 
 
-def _product(slopes: Tensor, inputs: Tensor) -> Tensor:
-    """Σ_t slope_tᵀ input_t, the gradient of a weight."""
-    return torch.mm(slopes.flatten(0, 1).t(), inputs.flatten(0, 1))
+def _product(grads: Tensor, inputs: Tensor) -> Tensor:
+    """Σ_t grad_tᵀ input_t, the gradient of a weight."""
+    return torch.mm(grads.flatten(0, 1).t(), inputs.flatten(0, 1))
 
 
 def _activate(x: Tensor, activation: Activation) -> Tensor:
     return F.elu(x) if activation == "elu" else F.leaky_relu(x, SLOPE)
 
 
-def _back(slope: Tensor, output: Tensor, activation: Activation) -> Tensor:
+def _back(grad: Tensor, output: Tensor, activation: Activation) -> Tensor:
     """Through the activation that gave `output`."""
     passed: Tensor
     if activation == "elu":
-        passed = torch.ops.aten.elu_backward(slope, 1.0, 1.0, 1.0, True, output)  # noqa: FBT003
+        passed = torch.ops.aten.elu_backward(grad, 1.0, 1.0, 1.0, True, output)  # noqa: FBT003
     else:
-        passed = torch.ops.aten.leaky_relu_backward(slope, output, SLOPE, True)  # noqa: FBT003
+        passed = torch.ops.aten.leaky_relu_backward(grad, output, SLOPE, True)  # noqa: FBT003
     return passed

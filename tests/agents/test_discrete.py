@@ -95,7 +95,9 @@ def test_a_certain_policy_has_no_entropy_and_finite_gradients() -> None:
     FlatParameters(list(actor.parameters()))
     with torch.no_grad():
         decision, state = actor.decide(torch.zeros(2, STATES), None), torch.zeros(2, STATES)
-        value, entropy = actor.learn(decision, state, Fixed([[1.0, 2, 3]] * 2), torch.tensor(0.5))
+        value, entropy = actor.backward(
+            decision, state, Fixed([[1.0, 2, 3]] * 2), torch.tensor(0.5)
+        )
     torch.testing.assert_close(entropy, torch.zeros(2))
     torch.testing.assert_close(value, torch.ones(2))
     assert all(torch.isfinite(p.grad).all() for p in actor.parameters())
