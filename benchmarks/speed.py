@@ -52,11 +52,12 @@ def main() -> None:
         if arguments.only and name not in arguments.only:
             continue
         for subject in make(arguments.slac_pytorch):
+            print(f"{subject.title}: {', '.join(subject.contestants)} take turns …", flush=True)
             rows.append(_measure(name, subject, arguments))
             print(_line(rows[-1]), flush=True)
-    found = {"machine": _machine(arguments.threads), "rows": rows}
-    if arguments.output:
-        arguments.output.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+            found = {"machine": _machine(arguments.threads), "rows": rows}
+            if arguments.output:
+                arguments.output.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
     print("\n" + markdown(rows))
     absent = {name for row in rows for name in row["missing"]}
     if absent:

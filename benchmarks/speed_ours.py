@@ -22,11 +22,13 @@ from latentwrap.agents.kinds import kind_of
 from latentwrap.agents.learner import Learner, Sight
 from latentwrap.agents.replay import Replay
 from latentwrap.allocator import keep_freed_memory
-from latentwrap.models import LatentModel, WindowTensors, build_model, save_model
+from latentwrap.datasets import Windows
+from latentwrap.models import LatentModel, build_model, save_model
 from latentwrap.normalizer import LatentNormalizer
 from latentwrap.pixels import FrameSpec
-from latentwrap.precision import Precision, computing
-from latentwrap.training import make_recipe
+from latentwrap.precision import Precision
+from latentwrap.training import TrainingConfig, make_recipe
+from latentwrap.training.updater import ModelUpdater
 
 BATCH, ACTION_SIZE, TRANSITIONS = 256, 6, 2000
 WINDOWS, STEPS, SIZE = 32, 8, 64
@@ -93,30 +95,36 @@ def sac_update(size: int, updates: int = 1) -> Callable[[], object]:
     return update
 
 
-def random_windows() -> WindowTensors:
-    """A batch of windows of noise."""
-    frames = torch.randint(0, 256, (WINDOWS, STEPS + 1, SIZE, SIZE, 3), dtype=torch.uint8)
-    actions = torch.rand(WINDOWS, STEPS, ACTION_SIZE) * 2 - 1
-    return WindowTensors(frames, actions, torch.randn(WINDOWS, STEPS), torch.zeros(WINDOWS, STEPS))
+def random_windows(count: int = WINDOWS) -> Windows:
+    """Windows of noise."""
+    rng = np.random.default_rng(0)
+    return Windows(
+        frames=rng.integers(0, 256, (count, STEPS + 1, SIZE, SIZE, 3), np.uint8),
+        actions=rng.uniform(-1, 1, (count, STEPS, ACTION_SIZE)).astype(np.float32),
+        rewards=rng.normal(size=(count, STEPS)).astype(np.float32),
+        terminations=np.zeros((count, STEPS), bool),
+        vectors=None,
+    )
 
 
 def model_update(
     preset: str, kind: str | None = None, precision: Precision = "float32"
 ) -> Callable[[], object]:
-    """Descend the loss of 32 windows of 9 frames."""
+    """Draw 32 windows of 9 frames, and update on them."""
     keep_freed_memory()
-    model, windows = make_model(preset, kind), random_windows()
-    adam = torch.optim.Adam(model.parameters(), lr=1e-4, fused=True)
+    config = TrainingConfig(batch_size=WINDOWS, window=STEPS, precision=precision)
+    updater = ModelUpdater(make_model(preset, kind), config, seed=0)
+    stored, rng = random_windows(TRANSITIONS // STEPS), np.random.default_rng(0)
 
     def update() -> None:
-        noise = torch.randn(WINDOWS, STEPS + 1, model.loss_noise_size)
-        with computing(precision, model.device):
-            loss = model.loss(windows, noise).total
-            adam.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-        adam.step()
+        rows = rng.integers(len(stored.frames), size=WINDOWS)
+        updater.update(Windows(*(column[rows] for column in _columns(stored)), vectors=None))
 
     return update
+
+
+def _columns(windows: Windows) -> list[Any]:
+    return [windows.frames, windows.actions, windows.rewards, windows.terminations]
 
 
 class Noise(gym.Env[Any, Any]):
@@ -232,7 +240,7 @@ def _learner_bytes(learner: Learner) -> int:
 
 
 def _window_bytes() -> int:
-    return sum(column.nbytes for column in random_windows() if column is not None)
+    return sum(column.nbytes for column in _columns(random_windows()))
 
 
 def matrices() -> Callable[[], object]:

@@ -76,8 +76,8 @@ class Verb(click.Command):
             ConfigError: there are several.
         """
         if launch.count > 1:
-            error = ConfigError if launch.first else FailedElsewhere
-            raise error(
+            # Each says so: who started it, and whether another is there to say it, is not known.
+            raise ConfigError(
                 f"latentwrap {self.name} works in one process, got {launch.count} (WORLD_SIZE): "
                 "only pretrain shares its work, start this without torchrun."
             )

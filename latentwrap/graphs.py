@@ -104,8 +104,10 @@ def _record_cuda(
 ) -> tuple[Results, Callable[[], None]]:
     graph = torch.cuda.CUDAGraph()
     torch.cuda.synchronize(device)
-    # A graph records the current device alone.
-    with torch.cuda.device(device), torch.cuda.graph(graph):
+    # A graph records the current device alone; the stream that torch would take is where the first
+    # graph of all was.
+    stream: Any = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+    with torch.cuda.device(device), torch.cuda.graph(graph, stream=stream):
         results = function()
     return results, graph.replay
 

@@ -70,7 +70,8 @@ def load(path: str | Path, *, file_format: str, what: str) -> Stored:
     """
     path = Path(path)
     if not path.is_file():
-        raise CheckpointError(f"The {what} {path} does not exist or is no file.")
+        found = "is a folder, not a file" if path.is_dir() else "does not exist"
+        raise CheckpointError(f"The {what} {path} {found}.")
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}

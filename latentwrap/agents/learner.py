@@ -15,7 +15,7 @@ from latentwrap.agents.kinds import ActionKind
 from latentwrap.agents.networks import Actor, Critics, Decision, initialize
 from latentwrap.agents.rescaling import Rescaling, rescale_inputs, rescale_moments
 from latentwrap.devices import to_device
-from latentwrap.graphs import Function, Graphed, record_on
+from latentwrap.graphs import Function, Graphed, Record, record_on
 from latentwrap.optimizers import under
 from latentwrap.seeding import torch_generator
 
@@ -48,6 +48,7 @@ class Learner:
         config: hyperparameters.
         device: where the networks are.
         seed: of the initial weights and of the noise.
+        record: records updates as graphs; `None` does so on CUDA and makes none elsewhere.
 
     Attributes:
         sight: as given.
@@ -62,6 +63,7 @@ class Learner:
         *,
         device: torch.device,
         seed: int,
+        record: Record | None = None,
     ) -> None:
         self.device = device
         self._config, self.sight, self._action_size = config, sight, kind.size
@@ -88,9 +90,11 @@ class Learner:
             part: Adam(self._flat[part], config.learning_rate)
             for part in ("actor", "critics", "temperature")
         }
+        if record is None and device.type == "cuda":
+            record = record_on(device)
         self._steps: Function = self._update
-        if device.type == "cuda":
-            self._steps = Graphed(self._update, record_on(device))
+        if record is not None:
+            self._steps = Graphed(self._update, record)
 
     @torch.no_grad()
     def update(self, batch: Batch) -> dict[str, Tensor]:

@@ -47,6 +47,9 @@ class Source(Protocol):
     def receive(self) -> list[Played]:
         """What came of it."""
 
+    def drop(self) -> None:
+        """Wait for what came of it, and forget it."""
+
     def restart(self) -> None:
         """Reset what has ended, where nobody else does."""
 
@@ -170,7 +173,11 @@ class OnlineAgent(ABC):
             rows = self._explore(source.acting, see, taken=self.num_timesteps + len(kept))
             source.send(self._kind.to_actions(rows))
             if source.overlaps:
-                wanted &= learn()
+                try:
+                    wanted &= learn()
+                except BaseException:
+                    source.drop()  # else nobody could even reset the environments
+                    raise
             for played in source.receive():
                 self._keep(played, rows[played.number])
                 kept.append(played)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -134,6 +135,11 @@ class Stepper:
         self.begun = self._over.copy() if self._mode is Autoreset.SAME_STEP else ~acted
         self.acting = ~self._over if self._mode is Autoreset.NEXT_STEP else np.ones(self.num, bool)
         return played
+
+    def drop(self) -> None:
+        """Wait for what came of the actions that were sent, and forget it."""
+        with suppress(Exception):
+            self._answer()
 
     def _answer(self) -> Any:
         if self.overlaps:

@@ -77,9 +77,9 @@ def export_onnx(
     began = time.monotonic()
     for module in ("onnx", "onnxscript", "onnxruntime"):
         require(module, extra="onnx", purpose="An export to ONNX")
+    model = load_model(checkpoint)
     folder = exported_folder(checkpoint) if output is None else Path(output)
     _refuse_output(folder, force=force)
-    model = load_model(checkpoint)
     with (
         written_whole(folder) as temporary,
         bar("Exporting graphs", len(GRAPHS) + 1, show=show_progress) as progress,

@@ -77,6 +77,10 @@ class Experience:
         self._sent = actions
         self._stepper.send(actions)
 
+    def drop(self) -> None:
+        """Wait for what came of the actions that were sent, and forget it."""
+        self._stepper.drop()
+
     def receive(self) -> list[Played]:
         """Keep what came of it."""
         acted = self._stepper.acting

@@ -169,14 +169,19 @@ def improve(
     with (
         running(make, options.num_envs, env_id, apart=options.overlap) as envs,
         closing(make()) as other,
-        threads_beside(options.workers),
     ):
         agent = open_run(run, card, envs, model, data, options, resume=resume)
         if on_start is not None:
             training = agent.recipe.training
             on_start(memory_of(agent.model, training, agent.replay, learns=True))
         improver = _Improver(
-            agent, agent.watch(other), run, rounds, seed=options.seed, show=show_progress
+            agent,
+            agent.watch(other),
+            run,
+            rounds,
+            workers=options.workers,
+            seed=options.seed,
+            show=show_progress,
         )
         if resume:
             improver.done = read_rounds(run.folder)
@@ -245,10 +250,18 @@ class _Improver:
     """The rounds of one run; what is done is written down, and not done again."""
 
     def __init__(
-        self, agent: SLAC, env: Any, run: AgentRun, rounds: Rounds, *, seed: int, show: bool
+        self,
+        agent: SLAC,
+        env: Any,
+        run: AgentRun,
+        rounds: Rounds,
+        *,
+        workers: int,
+        seed: int,
+        show: bool,
     ) -> None:
         self._agent, self._env, self._run = agent, env, run
-        self._rounds, self._seed, self._show = rounds, seed, show
+        self._rounds, self._workers, self._seed, self._show = rounds, workers, seed, show
         self.done: list[Round] = []
         self.note: str | None = None
 
@@ -274,7 +287,8 @@ class _Improver:
         agent, goal = self._agent, (len(self.done) + 1) * self._rounds.steps
         log = LogMetrics(self._run.folder)
         callbacks = [log, SaveEvery(self._run.folder, _SAVE_EVERY)]
-        agent.learn(goal - agent.num_timesteps, callback=callbacks, progress_bar=self._show)
+        with threads_beside(self._workers):  # nothing steps while the model learns
+            agent.learn(goal - agent.num_timesteps, callback=callbacks, progress_bar=self._show)
         self.note = log.note
         agent.save(self._run.folder)
         if not agent.interrupted:

@@ -74,8 +74,12 @@ class JointOptions:
 
     @property
     def workers(self) -> int:
-        """Processes in which environments step."""
-        return self.num_envs if self.overlap or self.num_envs > 1 else 0
+        """Processes in which environments step, to each of which torch leaves a core.
+
+        Where the model learns too its updates take so much longer than the steps that they need
+        every core more, unless it is asked for.
+        """
+        return self.num_envs if self.overlap or (self.frozen and self.num_envs > 1) else 0
 
     def files(self, data: Dataset | None) -> list[str | Path]:
         """What is read, the files of the data included."""

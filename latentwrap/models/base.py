@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from latentwrap.actions import ActionSpec
 from latentwrap.config import Config
+from latentwrap.devices import to_device
 from latentwrap.errors import LatentwrapError
 from latentwrap.normalizer import LatentNormalizer
 from latentwrap.pixels import FrameSpec
@@ -283,7 +284,8 @@ class LatentModel(nn.Module, ABC):
             raise LatentwrapError(
                 "The model sees vectors but has no statistics of them: train it, or load it."
             )
-        return torch.from_numpy(self.vector_normalizer.normalize(vectors)).to(self.device)
+        scaled = torch.from_numpy(self.vector_normalizer.normalize(vectors))
+        return to_device(scaled, self.device)
 
     @abstractmethod
     def fit_frames(self, frames: Tensor) -> None:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from latentwrap.actions import describe
 from latentwrap.datasets import Dataset, Episode, join_vectors
+from latentwrap.devices import to_device
 from latentwrap.errors import DatasetError
 from latentwrap.models import LatentModel
 from latentwrap.normalizer import LatentNormalizer
@@ -117,11 +118,11 @@ def filter_beliefs(
         T+1 beliefs of B.
     """
     device = model.device
-    seen = [None] * frames.shape[1] if vectors is None else vectors.to(device).unbind(dim=1)
-    belief = model.initial(frames[:, 0].to(device), vectors=seen[0])
+    seen = [None] * frames.shape[1] if vectors is None else to_device(vectors, device).unbind(dim=1)
+    belief = model.initial(to_device(frames[:, 0], device), vectors=seen[0])
     yield belief
     for t in range(actions.shape[1]):
-        frame, action = frames[:, t + 1].to(device), actions[:, t].to(device)
+        frame, action = to_device(frames[:, t + 1], device), to_device(actions[:, t], device)
         belief = model.filter(belief, action, frame, vectors=seen[t + 1])
         yield belief
 

@@ -45,12 +45,14 @@ class StreamInputs(NamedTuple):
 
 def select_streams(belief: Any, rows: IntArray) -> Any:
     """The belief of some streams."""
-    return map_belief(lambda tensor: tensor[_on(tensor, rows)], belief)
+    chosen = _on(belief[0], rows)
+    return map_belief(lambda tensor: tensor[chosen], belief)
 
 
 def put_streams(belief: Any, rows: IntArray, some: Any) -> Any:
     """A new belief, with that of some streams in place of theirs."""
-    return map_belief(lambda whole, part: whole.index_copy(0, _on(whole, rows), part), belief, some)
+    chosen = _on(belief[0], rows)
+    return map_belief(lambda whole, part: whole.index_copy(0, chosen, part), belief, some)
 
 
 def _on(tensor: Tensor, rows: IntArray) -> Tensor:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,6 +23,7 @@ from latentwrap.agents.config import SACConfig
 from latentwrap.agents.kinds import kind_of
 from latentwrap.agents.learner import Learner, Sight
 from latentwrap.agents.rescaling import Rescaling
+from latentwrap.graphs import Record, Results
 from latentwrap.normalizer import STD_FLOOR, LatentNormalizer
 
 BOX, DISCRETE = spaces.Box(-1, 1, (2,)), spaces.Discrete(4)
@@ -30,10 +33,12 @@ COUNT = 64
 SPACES = pytest.mark.parametrize("space", [BOX, DISCRETE])
 
 
-def make_learner(space: Any, sight: Sight | None = None, **options: Any) -> Learner:
+def make_learner(
+    space: Any, sight: Sight | None = None, record: Record | None = None, **options: Any
+) -> Learner:
     config = SACConfig(hidden=(16, 16)).replace(**options)
-    where = torch.device("cpu")
-    return Learner(kind_of(space), sight or Sight.of_all(SIZE), config, device=where, seed=0)
+    given = {"device": torch.device("cpu"), "seed": 0, "record": record}
+    return Learner(kind_of(space), sight or Sight.of_all(SIZE), config, **given)
 
 
 def make_batch(space: Any, size: int = SIZE, seed: int = 0) -> Batch:
@@ -308,3 +313,43 @@ def test_the_parts_learn_and_are_restored(space: Any) -> None:
         resumed.update(batch)
     for name, tensor in whole.state().items():
         torch.testing.assert_close(resumed.state()[name], tensor, rtol=0, atol=0, msg=name)
+
+
+class Recorder:
+    """Repeats an update as a GPU would: from the same inputs into the same results."""
+
+    def __init__(self) -> None:
+        self.replayed = 0
+
+    def __call__(self, function: Callable[[], Results]) -> tuple[Results, Callable[[], None]]:
+        results: Results = {}
+
+        def replay() -> None:
+            self.replayed += 1
+            for name, result in function().items():
+                results.setdefault(name, torch.empty_like(result)).copy_(result)
+
+        return results, replay
+
+
+@SPACES
+def test_a_graph_of_updates_learns_bit_for_bit_as_no_graph_does(space: Any) -> None:
+    def learn(record: Recorder | None) -> list[dict[str, Tensor]]:
+        learner, found = make_learner(space, record=record), []
+        for number in range(12):
+            if number == 6:
+                learner.rescale(change)
+                saved = learner.state()
+            if number == 9:
+                learner.restore(saved)
+            found.append(learner.update(make_batch(space, seed=number)))
+        return [*found, learner.state()]
+
+    statistics_of = partial(statistics, np.random.default_rng(2))
+    change = Rescaling.between(statistics_of(tiny=True), statistics_of(tiny=False))
+    recorder = Recorder()
+    for ours, theirs in zip(learn(recorder), learn(None), strict=True):
+        assert ours.keys() == theirs.keys()
+        for name, tensor in ours.items():
+            assert torch.equal(tensor, theirs[name]), name
+    assert recorder.replayed == 12 - 3

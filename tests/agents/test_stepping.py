@@ -143,7 +143,8 @@ def test_the_replay_holds_what_happened(
     else:
         env = vector(scripts, mode, copy=copy)
     agent = SAC(env, seed=0, hidden=(4,), batch_size=2, learning_starts=starts)
-    agent._update = lambda callbacks: None  # random at first or the policy's, never learned
+    # Random at first or the policy's, never learned.
+    agent._learn_after = lambda *_, **__: None  # type: ignore[method-assign]
     watcher = Episodes()
     agent.learn(steps, callback=watcher)
 
@@ -381,6 +382,59 @@ def test_it_learns_while_the_environments_step_and_misses_no_update() -> None:
         timelines.append(timeline.updates)
     here, apart = timelines
     assert here == apart
+
+
+class Watched(AsyncVectorEnv):
+    """Notes when it is sent actions and when it is waited for."""
+
+    def __init__(self, *arguments: Any) -> None:
+        self.notes = ""
+        super().__init__(*arguments, context="spawn")
+
+    def step_async(self, actions: np.ndarray) -> None:
+        self.notes += "s"
+        super().step_async(actions)
+
+    def step_wait(self, timeout: float | None = None) -> Any:
+        self.notes += "w"
+        return super().step_wait(timeout)
+
+
+class Noting(Callback):
+    """Notes updates there too, and ends learning, or fails, at a step."""
+
+    def __init__(self, env: Watched, *, stop: int = 10**9, fail: int = 10**9) -> None:
+        self._env, self._stop, self._fail = env, stop, fail
+
+    def on_update(self, agent: Any, metrics: Any) -> None:
+        self._env.notes += "u"
+
+    def on_step(self, agent: Any) -> bool:
+        if agent.num_timesteps == self._fail:
+            raise ValueError("the callback broke")
+        return bool(agent.num_timesteps < self._stop)
+
+
+def test_updates_are_made_between_sending_actions_and_waiting() -> None:
+    env = Watched([partial(Scripted, number, [Episode(50, True)]) for number in range(2)])
+    agent = SAC(env, seed=0, device="cpu", **QUICK).learn(40, callback=Noting(env))
+    # Ten steps are taken before the first update, two at a time, and the last two learn at the end.
+    assert env.notes == "sw" * 6 + "suuw" * 14 + "uu"
+    env.notes = ""
+    # Noticed one step later, when the next one is on its way already.
+    agent.learn(40, callback=Noting(env, stop=46))
+    assert env.notes == "sw" + "suuw" * 3 + "uu"
+    env.close()
+
+
+def test_a_callback_that_breaks_leaves_environments_that_can_be_reset() -> None:
+    env = Watched([partial(Scripted, number, [Episode(50, True)]) for number in range(2)])
+    agent = SAC(env, seed=0, device="cpu", **QUICK)
+    with pytest.raises(ValueError, match="the callback broke"):
+        agent.learn(40, callback=Noting(env, fail=20))
+    before = agent.num_timesteps
+    assert agent.learn(10).num_timesteps == before + 10
+    env.close()
 
 
 def test_what_is_saved_while_it_overlaps_has_learned_all_that_it_counts(tmp_path: Path) -> None:

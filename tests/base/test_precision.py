@@ -13,9 +13,8 @@ from latentwrap.precision import Precision, computing, reduced
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 SWITCHES: list[Any] = [torch.backends.cuda.matmul, torch.backends.cudnn]
-pytestmark = pytest.mark.skipif(
-    not hasattr(torch.backends.cuda.matmul, "fp32_precision"), reason="switches of torch ≥ 2.9"
-)
+HAS_SWITCHES = hasattr(torch.backends.cuda.matmul, "fp32_precision")
+needs_switches = pytest.mark.skipif(not HAS_SWITCHES, reason="switches of torch ≥ 2.9")
 
 
 def switches() -> tuple[str, str]:
@@ -24,9 +23,10 @@ def switches() -> tuple[str, str]:
 
 @pytest.fixture(autouse=True)
 def _left_as_it_was() -> Iterator[None]:
-    before = switches()
+    before = switches() if HAS_SWITCHES else None
     yield
-    SWITCHES[0].fp32_precision, SWITCHES[1].conv.fp32_precision = before
+    if before:
+        SWITCHES[0].fp32_precision, SWITCHES[1].conv.fp32_precision = before
 
 
 def by_default() -> None:
@@ -47,6 +47,7 @@ def strictly() -> None:
         owner.fp32_precision = "ieee"
 
 
+@needs_switches
 @pytest.mark.parametrize("choose", [by_default, by_the_old_switch, by_the_new_switch, strictly])
 def test_tf32_is_allowed_on_cuda_as_long_as_it_was_asked_for(choose: Any) -> None:
     choose()
@@ -59,6 +60,7 @@ def test_tf32_is_allowed_on_cuda_as_long_as_it_was_asked_for(choose: Any) -> Non
     assert switches() == before
 
 
+@needs_switches
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_other_precisions_leave_torchs_switches_alone(precision: Precision) -> None:
     strictly()
@@ -66,6 +68,7 @@ def test_other_precisions_leave_torchs_switches_alone(precision: Precision) -> N
         assert switches() == ("ieee", "ieee")
 
 
+@needs_switches
 def test_tf32_means_nothing_on_a_cpu() -> None:
     network, inputs, before = torch.nn.Linear(64, 64), torch.randn(8, 64), switches()
     expected = network(inputs)

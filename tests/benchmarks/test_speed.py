@@ -52,7 +52,7 @@ def test_a_step_of_the_filter_reads_frames_and_weights_once() -> None:
 
 def test_an_update_of_a_model_moves_its_weights_eight_times() -> None:
     model, fast = make_model("fast"), model_cost("fast")
-    windows = WINDOWS * (9 * 64 * 64 * 3 + 8 * 4 * (ACTION_SIZE + 2))
+    windows = WINDOWS * (9 * 64 * 64 * 3 + 8 * (4 * (ACTION_SIZE + 1) + 1))
     assert fast.moved == 8 * sum(4 * p.numel() for p in model.parameters()) + windows
 
 
@@ -77,6 +77,11 @@ def test_the_table_says_where_bytes_are_the_floor() -> None:
         "| work | 5, bytes | latentwrap | 10 |  | 50 % |",
         "|  |  | SB3 | 25 | 2.50 |  |",
     ]
+
+
+def test_the_page_on_speed_has_the_table_of_the_race() -> None:
+    rows = json.loads((ROOT / "benchmarks" / "speed.json").read_text(encoding="utf-8"))["rows"]
+    assert speed.markdown(rows).strip() in (ROOT / "docs" / "performance.md").read_text("utf-8")
 
 
 def test_the_page_on_exports_has_the_figures_of_the_race() -> None:

@@ -264,12 +264,11 @@ def test_other_commands_work_in_one_process(
     variables = {"WORLD_SIZE": "2", "MASTER_ADDR": "here", "MASTER_PORT": "1"}
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    for rank, code, said in (("0", 2, f"{words[0]} works in one process, got 2"), ("1", 0, "")):
+    for rank in ("0", "1"):
         monkeypatch.setenv("RANK", rank)
         result = CliRunner().invoke(main, words)
-        assert result.exit_code == code
-        assert said in result.output
-        assert bool(said) == bool(result.output)
+        assert result.exit_code == 2
+        assert f"{words[0]} works in one process, got 2" in result.output
     assert not list(tmp_path.iterdir())
 
 
