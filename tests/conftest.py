@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import signal
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,8 @@ from latentwrap.vectors import VectorSpec
 # A slow machine is no failure.
 settings.register_profile("latentwrap", deadline=None, max_examples=50)
 settings.load_profile("latentwrap")
+# A shell that starts the tests in its background may have them ignore Ctrl-C, which some send.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _TINY = {"network": "patch", "patch": 8, "widths": (4, 8), "features": 12, "hidden": (16, 16)}
 TINY = {
