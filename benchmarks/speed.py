@@ -47,7 +47,8 @@ class Subject:
 def main() -> None:
     """Run the races and print a table."""
     arguments = _arguments()
-    rows = []
+    rows: list[dict[str, Any]] = []
+    found = {"machine": _machine(arguments.threads), "rows": rows}
     for name, make in SUBJECTS.items():
         if arguments.only and name not in arguments.only:
             continue
@@ -55,7 +56,6 @@ def main() -> None:
             print(f"{subject.title}: {', '.join(subject.contestants)} take turns …", flush=True)
             rows.append(_measure(name, subject, arguments))
             print(_line(rows[-1]), flush=True)
-            found = {"machine": _machine(arguments.threads), "rows": rows}
             if arguments.output:
                 arguments.output.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
     print("\n" + markdown(rows))

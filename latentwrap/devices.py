@@ -6,10 +6,12 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from latentwrap.errors import ConfigError
+from latentwrap.types import AnyArray
 
 DEVICES = ("auto", "cpu", "cuda")
 
@@ -37,11 +39,13 @@ def threads_beside(others: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def to_device(tensor: Tensor, device: torch.device) -> Tensor:
-    """The tensor on the device; one that goes to a GPU does not wait for what that has to do yet.
+def to_device(values: Tensor | AnyArray, device: torch.device) -> Tensor:
+    """A tensor, or an array as one, on the device.
 
-    One that goes to the CPU does, for it may be read at once.
+    What goes to a GPU does not wait for what that has to do yet; what comes to the CPU does, for it
+    may be read at once.
     """
+    tensor = torch.from_numpy(values) if isinstance(values, np.ndarray) else values
     if device.type != "cuda":
         return tensor.to(device)
     if tensor.device.type == "cpu":

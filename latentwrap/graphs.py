@@ -35,8 +35,8 @@ class Graphed:
     Example:
         >>> def doubled(x):
         ...     return {"y": 2 * x}
-        >>> graphed = Graphed(doubled, record_on(torch.device("cuda")))  # doctest: +SKIP
-        >>> graphed(torch.ones(1, device="cuda"))  # doctest: +SKIP
+        >>> quick = graphed(doubled, record_on(torch.device("cuda")))  # doctest: +SKIP
+        >>> quick(torch.ones(1, device="cuda"))  # doctest: +SKIP
         {'y': tensor([2.], device='cuda:0')}
     """
 
@@ -94,9 +94,17 @@ class _Graph:
         return _copied(self._results)
 
 
-def record_on(device: torch.device) -> Record:
-    """Records what a function launches on a GPU; nothing is computed before the first replay."""
-    return partial(_record_cuda, device)
+def graphed(function: Function, record: Record | None) -> Function:
+    """The function as graphs, or as it is where nothing records them."""
+    return function if record is None else Graphed(function, record)
+
+
+def record_on(device: torch.device) -> Record | None:
+    """Records what a function launches on a GPU; nothing is computed before the first replay.
+
+    `None` on another device, whose work is not launched.
+    """
+    return partial(_record_cuda, device) if device.type == "cuda" else None
 
 
 def _record_cuda(

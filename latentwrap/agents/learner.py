@@ -15,7 +15,7 @@ from latentwrap.agents.kinds import ActionKind
 from latentwrap.agents.networks import Actor, Critics, Decision, initialize
 from latentwrap.agents.rescaling import Rescaling, rescale_inputs, rescale_moments
 from latentwrap.devices import to_device
-from latentwrap.graphs import Function, Graphed, Record, record_on
+from latentwrap.graphs import Record, graphed, record_on
 from latentwrap.optimizers import under
 from latentwrap.seeding import torch_generator
 
@@ -90,11 +90,7 @@ class Learner:
             part: Adam(self._flat[part], config.learning_rate)
             for part in ("actor", "critics", "temperature")
         }
-        if record is None and device.type == "cuda":
-            record = record_on(device)
-        self._steps: Function = self._update
-        if record is not None:
-            self._steps = Graphed(self._update, record)
+        self._steps = graphed(self._update, record or record_on(device))
 
     @torch.no_grad()
     def update(self, batch: Batch) -> dict[str, Tensor]:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from latentwrap.agents.layers import Dense, Pass, TwinLinear, backward, run
+from latentwrap.agents.layers import Dense, Layer, Pass, TwinLinear, backward, run
+
+L = TypeVar("L", bound=Layer)
 
 
 class Expectation(NamedTuple):
@@ -48,19 +50,32 @@ class Decision(NamedTuple):
         return Decision(passed.rows(some), log_prob[some], *chosen)
 
 
-class Critics(nn.Module):
-    """Two Q functions of the same shape, computed as one batched product.
+class Stacked(nn.Module, Generic[L]):
+    """A network of linear layers.
 
     Args:
+        make: a layer, of its inputs and outputs.
         sizes: of the input, the hidden layers (ReLU after each) and the output.
 
     Attributes:
-        stack: the layers, from the inputs on.
+        stack: the layers, from the inputs on; a subclass registers them.
     """
 
-    def __init__(self, sizes: Sequence[int]) -> None:
+    def __init__(self, make: Callable[[int, int], L], sizes: Sequence[int]) -> None:
         super().__init__()
-        self.stack = [TwinLinear(*pair) for pair in pairwise(sizes)]
+        self.stack = [make(*pair) for pair in pairwise(sizes)]
+
+    @property
+    def first(self) -> L:
+        """The layer that takes the inputs."""
+        return self.stack[0]
+
+
+class Critics(Stacked[TwinLinear]):
+    """Two Q functions of the same shape, computed as one batched product; sizes as of `Stacked`."""
+
+    def __init__(self, sizes: Sequence[int]) -> None:
+        super().__init__(TwinLinear, sizes)
         self.layers = nn.ModuleList(self.stack)
 
     def forward(self, observation: Tensor, action: Tensor) -> Tensor:
@@ -79,11 +94,6 @@ class Critics(nn.Module):
         """Write the gradient, given ∂L/∂Q_i(s, a), (2, B)."""
         backward(self.stack, judged, self._spread(grad, action))
 
-    @property
-    def first(self) -> TwinLinear:
-        """The layer that takes the inputs."""
-        return self.stack[0]
-
     def _inputs(self, observation: Tensor, action: Tensor) -> Tensor:
         """What the first layer takes, (B, in)."""
         raise NotImplementedError
@@ -93,25 +103,15 @@ class Critics(nn.Module):
         raise NotImplementedError
 
 
-class Actor(nn.Module):
+class Actor(Stacked[Dense]):
     """A policy π(a|s); its actions are rows as the replay stores them, (B, A).
 
-    Args:
-        sizes: of the input, the hidden layers (ReLU after each) and the output.
-
-    Attributes:
-        stack: the layers, from the inputs on.
+    Sizes are as of `Stacked`.
     """
 
     def __init__(self, sizes: Sequence[int]) -> None:
-        super().__init__()
-        self.stack = [Dense(*pair) for pair in pairwise(sizes)]
+        super().__init__(Dense, sizes)
         self.net = nn.Sequential(*_with_relu(self.stack))
-
-    @property
-    def first(self) -> Dense:
-        """The layer that takes the inputs."""
-        return self.stack[0]
 
     def noise(self, count: int, generator: torch.Generator) -> Tensor | None:  # noqa: ARG002
         """What `decide` draws actions from; `None` where expectations are sums."""

@@ -59,17 +59,18 @@ class Replay:
         """Keep one transition."""
         if self._next == len(self._rows) < self.capacity:
             self._grow()
+        # The rows of `Batch.of`, whose tensors would take twice as long for a single transition.
         room = np.zeros_like(action)
         rows = (next_observation, room, [terminated]), (observation, action, [reward])
         transition = np.stack([np.concatenate(row) for row in rows], dtype=np.float32)
-        self._rows[self._next] = to_device(torch.from_numpy(transition), self._device)
+        self._rows[self._next] = to_device(transition, self._device)
         self._filled = max(self._filled, self._next + 1)
         self._next = (self._next + 1) % self.capacity
 
     def sample(self, size: int) -> Batch:
         """A random batch of at least one stored transition."""
         drawn = 2 * self._generator.integers(self._filled, size=size)
-        both = to_device(torch.from_numpy(np.concatenate([drawn, drawn + 1])), self._device)
+        both = to_device(np.concatenate([drawn, drawn + 1]), self._device)
         rows = self._rows.view(-1, self._width).index_select(0, both)
         return Batch(rows.view(2, size, -1), self._size)
 

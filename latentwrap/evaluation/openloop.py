@@ -235,7 +235,7 @@ def _beliefs_at(
         model, stretches.frames[:, : steps + 1], stretches.actions[:, :steps], vectors
     )
     for t, belief in enumerate(beliefs):
-        chosen = to_device(torch.from_numpy(who[when == t]), model.device)
+        chosen = to_device(who[when == t], model.device)
         if len(chosen):
             kept.append(map_belief(lambda each, chosen=chosen: each[chosen], belief))
     return who, when, map_belief(lambda *each: torch.cat(each), *kept)

@@ -276,7 +276,7 @@ class LatentTransform(Transform):  # type: ignore[misc] # torchrl need not be in
         newest = [[newest_image(x, self._layout(x.shape)) for x in camera] for camera in cameras]
         spec = self.model.frame_spec
         frames = np.stack([fit_images(row, spec) for row in zip(*newest, strict=True)])
-        return to_device(torch.from_numpy(frames), self.model.device)
+        return to_device(frames, self.model.device)
 
     def _actions(self, tensordict: TensorDictBase, rows: Tensor) -> Tensor:
         """The actions of some environments as the model sees them, float32 (rows, A)."""
@@ -287,7 +287,7 @@ class LatentTransform(Transform):  # type: ignore[misc] # torchrl need not be in
         spec, action = self.model.action_spec, tensordict.get(self.action_key)
         taken = self._action.to_numpy(action, safe=False).reshape(-1, spec.stored_size)
         stored = np.stack([spec.flatten(taken[row]) for row in rows.tolist()])
-        return to_device(torch.from_numpy(spec.encode(stored)), self.model.device)
+        return to_device(spec.encode(stored), self.model.device)
 
     def _noise(self, rows: Tensor, count: int) -> Tensor | None:
         """Noise for some of `count` environments, each from its own stream."""

@@ -95,12 +95,12 @@ class ReplayFilter:
     def see(self, rows: IntArray) -> Tensor:
         """Features of the frames of windows, float32 (B, L+1, F)."""
         model, flat = self._model, rows.reshape(-1)
-        frames = to_device(torch.from_numpy(self._replay.frames(flat)), model.device)
+        frames = to_device(self._replay.frames(flat), model.device)
         vectors = model.prepare_vectors(self._replay.vectors(flat))
         return model.see(frames, vectors).view(*rows.shape, -1)
 
     def _begin(self, rows: IntArray, seen: Tensor) -> Any:
-        first = to_device(torch.from_numpy(self._replay.begins(rows[:, 0])), seen.device)
+        first = to_device(self._replay.begins(rows[:, 0]), seen.device)
         if not first.any():
             return self._replay.beliefs(rows[:, 0])
         begun = self._model.believe_first(seen, self.noise(len(rows)))
@@ -109,12 +109,12 @@ class ReplayFilter:
         return choose(first, begun, self._replay.beliefs(rows[:, 0]))
 
     def _advance(self, belief: Any, before: IntArray, rows: IntArray, seen: Tensor) -> Any:
-        actions = to_device(torch.from_numpy(self._replay.actions(before)), seen.device)
+        actions = to_device(self._replay.actions(before), seen.device)
         following = self._model.believe_next(belief, actions, seen, self.noise(len(rows)))
         stays = rows == before
         if not stays.any():
             return following
-        return choose(to_device(torch.from_numpy(stays), seen.device), belief, following)
+        return choose(to_device(stays, seen.device), belief, following)
 
     def noise(self, count: int) -> Tensor | None:
         """Noise for so many beliefs; `None` for means."""
@@ -136,4 +136,4 @@ def replayed_history(replay: SequenceReplay, rows: IntArray, features: Tensor) -
     size = replay.spec.action.size
     taken = replay.actions(before.reshape(-1)).reshape(*before.shape, size)
     known = np.where((before == after)[..., None], np.float32(0), taken)
-    return History(features, to_device(torch.from_numpy(known), features.device))
+    return History(features, to_device(known, features.device))

@@ -32,7 +32,7 @@ class BeliefColumns:
     def keep(self, rows: IntArray, features: Tensor, beliefs: Any) -> None:
         """Keep features (N, F) and beliefs of N beside rows (N,); of a row named twice the last."""
         rows, latest = np.unique(rows[::-1], return_index=True)
-        last = to_device(torch.from_numpy(len(features) - 1 - latest), features.device)
+        last = to_device(len(features) - 1 - latest, features.device)
         if self._beliefs is None:
             self._claim(features, beliefs)
         index = torch.from_numpy(rows)
@@ -59,7 +59,7 @@ class BeliefColumns:
         self._columns = (column(features), *self._beliefs)
 
     def _at(self, column: Tensor, rows: IntArray) -> Tensor:
-        index = to_device(torch.from_numpy(rows), column.device)
+        index = to_device(rows, column.device)
         return to_device(column[index], self._device)
 
 

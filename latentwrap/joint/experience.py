@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from latentwrap.agents.stepping import Played, Stepper
@@ -91,7 +90,7 @@ class Experience:
         self._see_vectors(reached, acted, begun=np.zeros_like(acted))
         spec = self._model.action_spec
         stored = spec.flatten_batch(self._sent)
-        taken = to_device(torch.from_numpy(spec.encode(stored)), self._model.device)
+        taken = to_device(spec.encode(stored), self._model.device)
         self._move(acted, self._follower.step(self.followed, taken, self._see(reached)))
         rows = [
             self._replay.step(
@@ -156,4 +155,4 @@ class Experience:
         self._replay.keep(rows, self.followed.features[chosen], beliefs)
 
     def _on_device(self, mask: BoolArray) -> Tensor:
-        return to_device(torch.from_numpy(mask), self._model.device)
+        return to_device(mask, self._model.device)

@@ -167,7 +167,7 @@ class JointUpdates:
         return encoded
 
     def _on_device(self, array: FloatArray) -> Tensor:
-        return to_device(torch.from_numpy(array), self._learner.device)
+        return to_device(array, self._learner.device)
 
 
 def _spread(rows: IntArray, count: int) -> IntArray:

@@ -64,9 +64,9 @@ class AgentView:
         """Standardise latents by other statistics from now on."""
         self.scale = scale
         device = self._model.device
-        self._mean = to_device(torch.from_numpy(scale.mean), device)
+        self._mean = to_device(scale.mean, device)
         std = np.maximum(scale.std, np.float32(STD_FLOOR))
-        self._std = to_device(torch.from_numpy(std), device)
+        self._std = to_device(std, device)
 
     def state(self, beliefs: Any, vectors: FloatArray) -> Tensor:
         """What the critics see, float32 (B, d + V), of beliefs of B and their vectors (B, V)."""
@@ -85,4 +85,4 @@ class AgentView:
     def _scaled(self, vectors: FloatArray) -> Tensor:
         normalizer = self._model.vector_normalizer
         scaled = vectors if normalizer is None else normalizer.normalize(vectors)
-        return to_device(torch.from_numpy(np.array(scaled, np.float32)), self._model.device)
+        return to_device(np.array(scaled, np.float32), self._model.device)

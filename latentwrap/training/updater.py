@@ -12,7 +12,7 @@ from torch import Tensor
 from latentwrap.datasets import Windows
 from latentwrap.devices import to_device
 from latentwrap.errors import TrainingDiverged
-from latentwrap.graphs import Function, Graphed, Record, Results, record_on
+from latentwrap.graphs import Record, Results, graphed, record_on
 from latentwrap.models import LatentModel, LossTerms, WindowTensors
 from latentwrap.optimizers import moments, restore_moments, under
 from latentwrap.precision import computing
@@ -58,12 +58,10 @@ class ModelUpdater:
         self._noise = torch_generator(seed)
         self._optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate, fused=True)
         # The messages of several processes are no part of a graph.
-        if record is None and model.device.type == "cuda" and processes.count == 1:
+        if record is None and processes.count == 1:
             record = record_on(model.device)
-        self._descend: Function = self._differentiate
+        self._descend = graphed(self._differentiate, record)
         self._stays = record is not None
-        if record is not None:
-            self._descend = Graphed(self._differentiate, record)
         self._gradients: list[Tensor | None] = [None for _ in model.parameters()]
 
     def update(self, windows: Windows) -> LossTerms:
@@ -147,7 +145,7 @@ def to_tensors(windows: Windows, model: LatentModel) -> WindowTensors:
     """Windows from a dataset as tensors on the model's device, vectors as the model takes them."""
 
     def move(array: Any) -> Tensor:
-        return to_device(torch.from_numpy(array), model.device)
+        return to_device(array, model.device)
 
     return WindowTensors(
         frames=move(windows.frames),

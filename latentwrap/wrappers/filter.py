@@ -164,7 +164,7 @@ class LatentFilter(StreamFilter):
         self._check_begun(begun, seen)
         moved = begun | stepped
         inputs = StreamInputs(
-            frames=to_device(torch.from_numpy(frames), self.model.device),
+            frames=to_device(frames, self.model.device),
             actions=self._on_device(self._encoded([action] if single else action, stepped)),
             noise=self._noise(moved, self._generators),
             vectors=self._vectors(vectors),
@@ -214,7 +214,7 @@ class LatentFilter(StreamFilter):
         return foresee
 
     def _on_device(self, encoded: FloatArray) -> Tensor:
-        return to_device(torch.from_numpy(encoded), self.model.device)
+        return to_device(encoded, self.model.device)
 
     def _vectors(self, vectors: AnyArray | None) -> Tensor | None:
         """Standardised vectors (num, V), where the model sees any."""

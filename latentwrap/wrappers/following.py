@@ -35,7 +35,7 @@ class Seen(NamedTuple):
         noise: Tensor | None = None,
     ) -> Seen:
         """What a model sees of frames uint8 (num, H, W, C) and the vectors beside them (num, V)."""
-        shown = to_device(torch.from_numpy(np.ascontiguousarray(frames)), model.device)
+        shown = to_device(np.ascontiguousarray(frames), model.device)
         return cls(shown, model.prepare_vectors(vectors), noise)
 
 

@@ -65,7 +65,7 @@ class HistoryObserver:
         else:
             self._followed = self._moved(np.asarray(actions), seen)
             if first.any():
-                mask = to_device(torch.from_numpy(first), self._model.device)
+                mask = to_device(first, self._model.device)
                 self._followed = self._follower.begin(seen).where(mask, self._followed)
         return self._joined(vectors)
 

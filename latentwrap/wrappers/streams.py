@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor
 
 from latentwrap.devices import to_device
@@ -57,4 +56,4 @@ def put_streams(belief: Any, rows: IntArray, some: Any) -> Any:
 
 def _on(tensor: Tensor, rows: IntArray) -> Tensor:
     """Indices where the tensor is."""
-    return to_device(torch.from_numpy(rows), tensor.device)
+    return to_device(rows, tensor.device)
